@@ -1,0 +1,59 @@
+//! Database URLs, kept out of logs and error messages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+
+/// A libpq-style URL whose text, which holds a password, is never shown.
+#[derive(Clone)]
+pub struct DatabaseUrl(SecretString);
+
+impl DatabaseUrl {
+    /// The URL itself; for handing to the driver only.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Ok(Self(SecretString::from(text.to_owned())))
+        } else {
+            // The text is not repeated: it may be a password put in the wrong variable.
+            Err("a database URL begins with postgres:// or postgresql://".to_owned())
+        }
+    }
+}
+
+/// The role bound by row security.
+#[derive(Debug, Clone, Args)]
+pub struct UserDatabaseArgs {
+    /// URL of the primary as role `prowler_user`, bound by row-level security.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: DatabaseUrl,
+    /// URL of a read replica as role `prowler_user`; the primary when absent.
+    #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true)]
+    pub database_replica_url: Option<DatabaseUrl>,
+}
+
+/// The owner of the schema.
+#[derive(Debug, Clone, Args)]
+pub struct AdminDatabaseArgs {
+    /// URL of the primary as role `prowler_admin`, owner of schema `prowler`.
+    #[arg(long, env = "DATABASE_ADMIN_URL", hide_env_values = true)]
+    pub database_admin_url: DatabaseUrl,
+    /// URL of a read replica as role `prowler_admin`; the primary when absent.
+    #[arg(long, env = "DATABASE_ADMIN_REPLICA_URL", hide_env_values = true)]
+    pub database_admin_replica_url: Option<DatabaseUrl>,
+}

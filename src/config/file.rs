@@ -1,0 +1,253 @@
+//! The controller's configuration file: what the chart's values decide about scans.
+//!
+//! Unknown fields are refused, so that a misspelt value is seen at start and not ignored.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileConfig {
+    /// Prowler's container and the pods it runs in.
+    pub scanner: Scanner,
+    /// The container that sends the findings.
+    pub upload: Upload,
+    /// Tenant limits: what a tenant gets when it asks for nothing, and the most it may ask for.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Limits of the queues, over all tenants.
+    #[serde(default)]
+    pub queues: Queues,
+    /// Which namespaces can never belong to a tenant.
+    #[serde(default)]
+    pub tenancy: Tenancy,
+    /// How failed scans are tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Seconds after which a finished Job goes at the latest.
+    #[serde(default = "job_ttl")]
+    pub job_ttl_seconds: i32,
+    /// Findings partitions made ahead.
+    #[serde(default)]
+    pub partitions: Partitions,
+}
+
+/// Prowler's container and the pods it runs in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scanner {
+    /// Image used unless a Provider names another that is allowed.
+    pub image: String,
+    /// Images a Provider may name: exact references, or prefixes that end in `*`.
+    #[serde(default)]
+    pub allowed_images: Vec<String>,
+    /// `imagePullPolicy` of the scanner.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Names of pull Secrets, in the tenant's namespace.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Environment added to the `scan` container.
+    #[serde(default)]
+    pub extra_env: Vec<EnvVar>,
+    /// Node labels scan pods need.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints scan pods tolerate.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+    /// Affinity of scan pods.
+    #[serde(default)]
+    pub affinity: Option<Affinity>,
+    /// Priority class of scan pods.
+    #[serde(default)]
+    pub priority_class_name: Option<String>,
+    /// Further labels of scan pods.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Further annotations of scan pods.
+    #[serde(default)]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Resources of the `scan` container.
+    #[serde(default)]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// The container that sends the findings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upload {
+    /// The operator's own image.
+    pub image: String,
+    /// Its `imagePullPolicy`.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Its resources.
+    #[serde(default)]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// A limit's default and ceiling.
+#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Limit<T> {
+    /// For a tenant that names none.
+    pub default: T,
+    /// The most a tenant may name.
+    pub ceiling: T,
+}
+
+/// Limits of a tenant.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Scans that hold an account at once.
+    pub concurrent_scans: Limit<i32>,
+    /// Providers not deleted.
+    pub providers: Limit<i32>,
+    /// Memory of a scan (quantity).
+    pub scan_memory: Limit<String>,
+    /// CPU of a scan (quantity).
+    #[serde(rename = "scanCPU")]
+    pub scan_cpu: Limit<String>,
+    /// Longest run of a scan in seconds.
+    pub scan_deadline_seconds: Limit<i64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrent_scans: Limit {
+                default: 5,
+                ceiling: 50,
+            },
+            providers: Limit {
+                default: 100,
+                ceiling: 20_000,
+            },
+            scan_memory: Limit {
+                default: "2Gi".into(),
+                ceiling: "16Gi".into(),
+            },
+            scan_cpu: Limit {
+                default: "1".into(),
+                ceiling: "8".into(),
+            },
+            scan_deadline_seconds: Limit {
+                default: 6 * 3600,
+                ceiling: 48 * 3600,
+            },
+        }
+    }
+}
+
+/// Limits of the queues.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queues {
+    /// The queue `scans`.
+    #[serde(default)]
+    pub scans: Queue,
+}
+
+/// Limits of one queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// Jobs at once, over all tenants.
+    pub max_concurrent: i32,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { max_concurrent: 20 }
+    }
+}
+
+/// Which namespaces can never belong to a tenant.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tenancy {
+    /// Names, or prefixes that end in `*`. `kube-*` and the operator's own are always denied.
+    #[serde(default)]
+    pub denied_namespaces: Vec<String>,
+}
+
+/// How failed scans are tried again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts in all.
+    pub max_attempts: i32,
+    /// Pause before the second attempt, in seconds; doubles each time.
+    pub backoff_seconds: i64,
+    /// Longest pause in seconds.
+    pub backoff_cap_seconds: i64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            backoff_seconds: 30,
+            backoff_cap_seconds: 1800,
+        }
+    }
+}
+
+/// Findings partitions made ahead.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Partitions {
+    /// Months beyond the present one.
+    pub months_ahead: i32,
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self { months_ahead: 3 }
+    }
+}
+
+fn job_ttl() -> i32 {
+    600
+}
+
+/// Why the configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not what the program expects.
+    #[error("the configuration file {} is not valid: {message}; check the chart's values", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it and why.
+        message: String,
+    },
+}
+
+impl FileConfig {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, FileConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| FileConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_saphyr::from_str(&text).map_err(|error| FileConfigError::Parse {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! Pure decisions. Nothing here opens a connection, reads a clock or draws a random number:
+//! what a function needs it is given, so that each can be tested with a table.
+
+pub mod account;
+pub mod clock;
+pub mod ids;
+pub mod permission;
+pub mod provider;
+pub mod reason;
+pub mod schedule;
+pub mod scope;
+pub mod selector;
+pub mod uuid7;

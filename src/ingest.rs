@@ -1,0 +1,1 @@
+//! OCSF as a stream of findings, and the rows they become.

@@ -1,0 +1,3 @@
+//! The pools, and the only way to rows: a transaction that names its tenant.
+
+pub mod migrate;
