@@ -4,6 +4,11 @@
 //! types, [`manifest`] the definitions as the API server gets them. Nothing here decides:
 //! types, schema, CEL rules and printer columns only.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns repeat the names of their parts"
+)]
+
 pub mod account;
 pub mod common;
 pub mod manifest;

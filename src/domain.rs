@@ -11,3 +11,4 @@ pub mod schedule;
 pub mod scope;
 pub mod selector;
 pub mod uuid7;
+pub mod violation;

@@ -84,7 +84,7 @@ pub enum Permission {
     ManageAccount,
     /// Kept for parity; gives nothing.
     ManageBilling,
-    /// Write Providers and ProviderGroups; implies sight of all.
+    /// Write Providers and their groups; implies sight of all.
     ManageProviders,
     /// Write integrations.
     ManageIntegrations,

@@ -172,21 +172,21 @@ pub enum RoleResolution {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mutelist {
-    /// A `ConfigMap` in a namespace of this tenant.
+    /// A ConfigMap in a namespace of this tenant.
     pub config_map_ref: ConfigMapKeyRef,
 }
 
-/// A key of a `ConfigMap`.
+/// A key of a ConfigMap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
-    /// Namespace of the `ConfigMap`, claimed by this tenant.
+    /// Namespace of the ConfigMap, claimed by this tenant.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub namespace: String,
-    /// Name of the `ConfigMap`.
+    /// Name of the ConfigMap.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")

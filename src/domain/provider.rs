@@ -1,1 +1,3 @@
-//! Placeholder chapter.
+//! Which Providers make sense.
+
+pub use super::violation::Violation;
