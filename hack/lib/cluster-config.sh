@@ -2,13 +2,20 @@
 # hack/local-cluster.
 # shellcheck shell=bash
 
+# replace FILE: stdin becomes its content, but a file that is right already is left alone:
+# kube-proxy ends when its configuration is touched.
+replace() {
+  cat >"$1.new"
+  if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
 write_config() {
   mkdir -p "$CONFIG" "$STATE/cni"
 
   # A containerd of our own, so that one the machine may have is left alone. Scores of the OOM
   # killer are not lowered, which an unprivileged container around us would forbid. Network
   # namespaces are mounted below our state, where "down" finds them.
-  cat >"$CONFIG/containerd.toml" <<TOML
+  replace "$CONFIG/containerd.toml" <<TOML
 version = 2
 root = "$STATE/containerd/root"
 state = "$STATE/containerd/state"
@@ -31,7 +38,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         Root = "$STATE/containerd/state/runc"
 TOML
 
-  cat >"$STATE/cni/10-$NETWORK.conflist" <<JSON
+  replace "$STATE/cni/10-$NETWORK.conflist" <<JSON
 {
   "cniVersion": "1.0.0",
   "name": "$NETWORK",
@@ -50,7 +57,7 @@ JSON
 
   # Images cannot be pulled again: they are never collected, and a nearly full disk does not
   # evict pods before it has to. cgroup v1 is refused by default since 1.35.
-  cat >"$CONFIG/kubelet.yaml" <<YAML
+  replace "$CONFIG/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: $NODE_IP
@@ -82,7 +89,7 @@ evictionHard:
 YAML
 
   # Limits of connection tracking belong to the machine, not to us.
-  cat >"$CONFIG/kube-proxy.yaml" <<YAML
+  replace "$CONFIG/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
@@ -117,9 +124,9 @@ COREFILE
     # Without a name server there is nothing to forward to, and CoreDNS would refuse to start.
     if grep -q '^nameserver' /etc/resolv.conf 2>/dev/null; then echo "  forward . /etc/resolv.conf"; fi
     echo "}"
-  } >"$CONFIG/Corefile"
+  } | replace "$CONFIG/Corefile"
 
-  write_manifests >"$CONFIG/manifests.yaml"
+  write_manifests | replace "$CONFIG/manifests.yaml"
 }
 
 write_manifests() {

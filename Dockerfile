@@ -1,0 +1,27 @@
+# The operator's image.
+#
+#   docker build .                        compiles, then makes the image
+#   docker build --target prebuilt DIR    makes it of DIR/prowler-operator (hack/images, releases)
+#
+# The base needs glibc, libgcc and CA certificates, nothing else.
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
+
+# First, because builders that know no better run all stages above the target.
+FROM ${RUNTIME_IMAGE} AS prebuilt
+COPY --chown=0:0 --chmod=0755 prowler-operator /usr/local/bin/prowler-operator
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/prowler-operator"]
+
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /src
+COPY . .
+# SQLX_OFFLINE: queries are checked against the committed data, there is no database here.
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    SQLX_OFFLINE=true cargo build --locked --release --bin prowler-operator && \
+    cp target/release/prowler-operator /prowler-operator
+
+FROM ${RUNTIME_IMAGE}
+COPY --from=build /prowler-operator /usr/local/bin/prowler-operator
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/prowler-operator"]
