@@ -45,6 +45,10 @@ pub struct UserDatabaseArgs {
     /// URL of a read replica as role `prowler_user`; the primary when absent.
     #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true)]
     pub database_replica_url: Option<DatabaseUrl>,
+    /// Most connections one process holds to the primary, and as many to the replica.
+    #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub database_pool_size: u32,
 }
 
 /// The owner of the schema.

@@ -1,14 +1,84 @@
 //! Brings the schema to this program's version.
+//!
+//! Runs as `prowler_admin`, before the controller; any number may run at once. Creates the
+//! schema, never a role.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::config::migrate;
+use anyhow::Context as _;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
-/// Runs the subcommand until it ends or is told to stop.
-#[expect(
-    clippy::unused_async,
-    reason = "filled in by the chapter's first commit"
-)]
-pub async fn run(_args: migrate::MigrateArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+use super::schema::{self, MIGRATOR};
+use super::{SchemaState, StoreError, isolation, pool};
+use crate::config::database::AdminDatabaseArgs;
+use crate::config::migrate::MigrateArgs;
+
+/// Runs the subcommand.
+pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
+    let before = migrate(&args.admin)
+        .await
+        .context("the schema was not migrated")?;
+    match before {
+        SchemaState::Fits => tracing::info!("the schema is up to date"),
+        before => tracing::info!(?before, "the schema was migrated"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings the schema to this program's version and answers what was found before.
+///
+/// Refuses a schema that is newer or has another history, before it changes anything. Waits
+/// while another one migrates.
+pub async fn migrate(urls: &AdminDatabaseArgs) -> Result<SchemaState, StoreError> {
+    let mut conn = pool::options(&urls.database_admin_url, "migrate", "admin")?
+        // An index may take its time; a lock may not, for everyone queues behind who waits.
+        .options([("statement_timeout", "0"), ("lock_timeout", "10s")])
+        .connect()
+        .await?;
+    isolation::refuse_wrong_admin(&mut conn).await?;
+    lock(&mut conn).await?;
+    let before = schema::state(&mut conn).await?;
+    match before {
+        SchemaState::Fits => {}
+        SchemaState::Missing | SchemaState::Older { .. } => {
+            create_schema(&mut conn).await?;
+            MIGRATOR.run(&mut conn).await?;
+        }
+        SchemaState::Newer { .. } | SchemaState::Diverged { .. } => {
+            return Err(StoreError::Schema(before));
+        }
+    }
+    // Ends the session, and the lock with it.
+    conn.close().await?;
+    Ok(before)
+}
+
+/// Polls instead of waiting inside the server: a waiting statement holds a snapshot, and an
+/// index built concurrently by the other one would wait for us in turn.
+async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
+    while !sqlx::query_scalar!(
+        r#"select pg_try_advisory_lock(hashtextextended('prowler-operator migrate', 0)) as "got!""#
+    )
+    .fetch_one(&mut *conn)
+    .await?
+    {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+/// `create schema if not exists` would ask for CREATE on the database even where a DBA made
+/// the schema and gave it to us.
+async fn create_schema(conn: &mut PgConnection) -> Result<(), StoreError> {
+    let exists =
+        sqlx::query_scalar!(r#"select to_regnamespace('prowler') is not null as "exists!""#)
+            .fetch_one(&mut *conn)
+            .await?;
+    if !exists {
+        sqlx::query("create schema prowler authorization prowler_admin")
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
 }

@@ -1,0 +1,411 @@
+//! The rules, and the closed lists of what may differ. Pure: facts in, findings out.
+
+use super::catalogue::{Function, Grant, Index, Policy, Reference, Relation, Role};
+use super::{ADMIN, Finding, Severity, USER};
+
+/// Tables that are no tenant tables, with what `prowler_user` may do there.
+const OPEN_TABLES: [(&str, &[&str]); 4] = [
+    ("_sqlx_migrations", &["select"]),
+    ("installation", &["select"]),
+    ("leases", &[]),
+    ("tenant_namespaces", &[]),
+];
+/// Global tables about frameworks and checks: read-only for everyone.
+const CATALOGUE_PREFIX: &str = "catalogue_";
+/// The tenant table that is keyed by its id.
+const TENANTS: &str = "tenants";
+
+/// `SECURITY DEFINER` functions: what crosses tenants, each answering ids and states only.
+const DEFINER_FUNCTIONS: [&str; 1] = ["scan_of_job"];
+/// What a definer function must not inherit from its caller.
+const DEFINER_SETTING: &str = "search_path=pg_catalog, pg_temp";
+
+/// Indexes of tenant tables that do not begin with the tenant: they serve acts across tenants.
+const CROSSING_INDEXES: [&str; 9] = [
+    "provider_groups_object_uid",
+    "providers_object_uid",
+    "queue_slots",
+    "roles_object_uid",
+    "scans_admission",
+    "scans_job_uid",
+    "scans_object_uid",
+    "schedules_due",
+    "schedules_object_uid",
+];
+
+/// Predefined roles with which files of the server, and so all rows, can be read.
+const SERVER_ROLES: [&str; 3] = [
+    "pg_execute_server_program",
+    "pg_read_server_files",
+    "pg_write_server_files",
+];
+
+fn finding(severity: Severity, object: &str, sentence: impl Into<String>) -> Finding {
+    Finding {
+        severity,
+        object: object.to_owned(),
+        sentence: sentence.into(),
+    }
+}
+
+fn error(object: &str, sentence: impl Into<String>) -> Finding {
+    finding(Severity::Error, object, sentence)
+}
+
+fn warning(object: &str, sentence: impl Into<String>) -> Finding {
+    finding(Severity::Warning, object, sentence)
+}
+
+/// Privileges of `prowler_user` on a table that is no tenant table; `None` for a tenant table.
+fn open_table(table: &str) -> Option<&'static [&'static str]> {
+    if table.starts_with(CATALOGUE_PREFIX) {
+        return Some(&["select"]);
+    }
+    OPEN_TABLES
+        .iter()
+        .find(|(name, _)| *name == table)
+        .map(|(_, privileges)| *privileges)
+}
+
+fn current(roles: &[Role]) -> &str {
+    roles
+        .iter()
+        .find(|role| role.is_current)
+        .map_or("the role", |role| &role.name)
+}
+
+/// Row security holds for no role that can step around it.
+pub(super) fn role(roles: &[Role]) -> Vec<Finding> {
+    let current = current(roles);
+    // A superuser is a member of everything; the rest of the list would only repeat that.
+    if let Some(own) = roles
+        .iter()
+        .find(|role| role.superuser && (role.is_current || role.is_session))
+    {
+        return vec![error(
+            &own.name,
+            format!(
+                "Row-level security does not bind a superuser. \
+                 Connect as the plain role {USER} (docs/install.md)."
+            ),
+        )];
+    }
+    let mut findings = Vec::new();
+    for role in roles {
+        let who = if role.is_current {
+            format!("The role {}", role.name)
+        } else {
+            format!("The role {current} is a member of {}, which", role.name)
+        };
+        let mut refuse = |why: &str, cure: String| {
+            findings.push(error(current, format!("{who} {why}. {cure}")));
+        };
+        let revoke = || {
+            if role.is_current {
+                format!("Connect as the plain role {USER} (docs/install.md).")
+            } else {
+                format!(
+                    "Run as an administrator: revoke {} from {current};",
+                    role.name
+                )
+            }
+        };
+        if role.superuser {
+            refuse(
+                "is a superuser, whom row-level security does not bind",
+                revoke(),
+            );
+        }
+        if role.bypassrls {
+            refuse("has BYPASSRLS: no policy binds it", revoke());
+        }
+        if role.createrole {
+            refuse(
+                "has CREATEROLE and can make itself a member of others",
+                revoke(),
+            );
+        }
+        if role.replication {
+            refuse("has REPLICATION and can copy every row", revoke());
+        }
+        if role.owner || role.name == ADMIN {
+            refuse(
+                "owns the schema and can switch row-level security off",
+                revoke(),
+            );
+        }
+        if SERVER_ROLES.contains(&role.name.as_str()) {
+            refuse("can read the server's files", revoke());
+        }
+    }
+    if !roles.iter().any(|role| role.name == USER) {
+        findings.push(error(
+            current,
+            format!(
+                "The policies are made for {USER}, and {current} is neither that role nor a \
+                 member of it. Connect as {USER} (docs/install.md)."
+            ),
+        ));
+    }
+    findings
+}
+
+/// Everything must be owned by the one role that has a policy for it.
+pub(super) fn admin(roles: &[Role]) -> Vec<Finding> {
+    let current = current(roles);
+    if current != ADMIN {
+        return vec![error(
+            current,
+            format!(
+                "The schema belongs to {ADMIN}, and the policies across tenants are made for it. \
+                 Connect as {ADMIN} (docs/install.md)."
+            ),
+        )];
+    }
+    if roles.iter().any(|role| role.superuser || role.bypassrls) {
+        return vec![warning(
+            current,
+            "It needs neither SUPERUSER nor BYPASSRLS: the fewer rights the better. \
+             Run as an administrator: alter role prowler_admin nosuperuser nobypassrls;",
+        )];
+    }
+    Vec::new()
+}
+
+/// Tables have forced row security and a tenant in front; views read as their caller.
+pub(super) fn relations(relations: &[Relation]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for relation in relations {
+        let name = relation.name.as_str();
+        match relation.kind.as_str() {
+            "r" | "p" if open_table(name).is_none() => {
+                if !relation.row_security || !relation.forced {
+                    findings.push(error(
+                        name,
+                        "Row-level security is not enabled and forced. \
+                         Run as prowler_admin: select prowler.protect('prowler.TABLE');"
+                            .replace("TABLE", name),
+                    ));
+                }
+                if relation.tenant_column.as_deref() != Some("uuid") {
+                    findings.push(error(
+                        name,
+                        "A tenant table needs a column tenant_id of type uuid that is not null.",
+                    ));
+                }
+                let first = if name == TENANTS { "id" } else { "tenant_id" };
+                if relation.key_begins.as_deref() != Some(first) {
+                    findings.push(warning(
+                        name,
+                        format!("Its primary key must begin with {first}."),
+                    ));
+                }
+            }
+            "v" => {
+                let invoker = relation.options.iter().any(|option| {
+                    matches!(
+                        option.as_str(),
+                        "security_invoker=true" | "security_invoker=on" | "security_invoker=1"
+                    )
+                });
+                if !invoker {
+                    findings.push(error(
+                        name,
+                        format!(
+                            "The view is read with its owner's rights, past the caller's \
+                             policies. Run as prowler_admin: \
+                             alter view prowler.{name} set (security_invoker = true);"
+                        ),
+                    ));
+                }
+            }
+            "f" => findings.push(error(
+                name,
+                "A foreign table has no policies. Drop it or move it to another schema.",
+            )),
+            _ => {}
+        }
+    }
+    findings
+}
+
+/// Exactly the policies that `protect` makes, on every tenant table and partition.
+pub(super) fn policies(relations: &[Relation], policies: &[Policy]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for relation in relations {
+        if !matches!(relation.kind.as_str(), "r" | "p") || open_table(&relation.name).is_some() {
+            continue;
+        }
+        let own: Vec<_> = policies
+            .iter()
+            .filter(|policy| policy.table == relation.name)
+            .collect();
+        for policy in &own {
+            if !is_ours(policy) {
+                findings.push(error(
+                    &relation.name,
+                    format!(
+                        "Policy {} is not one the program makes. Run as prowler_admin: \
+                         select prowler.protect('prowler.{}');",
+                        policy.name, relation.name
+                    ),
+                ));
+            }
+        }
+        for (command, role) in [("r", USER), ("*", ADMIN)] {
+            if !own
+                .iter()
+                .any(|policy| policy.command == command && policy.roles == [role])
+            {
+                findings.push(error(
+                    &relation.name,
+                    format!(
+                        "It has no policy for {role}. Run as prowler_admin: \
+                         select prowler.protect('prowler.{}');",
+                        relation.name
+                    ),
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn is_ours(policy: &Policy) -> bool {
+    if !policy.permissive {
+        return false;
+    }
+    let key = if policy.table == TENANTS {
+        "id"
+    } else {
+        "tenant_id"
+    };
+    let own_rows =
+        |text: &Option<String>| text.as_deref().is_some_and(|text| is_own_rows(text, key));
+    let all = |text: &Option<String>| text.as_deref() == Some("true");
+    match (policy.command.as_str(), policy.roles.as_slice()) {
+        ("*", [role]) => role == ADMIN && all(&policy.using) && all(&policy.check),
+        ("r" | "d", [role]) => role == USER && own_rows(&policy.using) && policy.check.is_none(),
+        ("a", [role]) => role == USER && policy.using.is_none() && own_rows(&policy.check),
+        ("w", [role]) => role == USER && own_rows(&policy.using) && own_rows(&policy.check),
+        _ => false,
+    }
+}
+
+/// The one expression, however this version of Postgres prints parentheses and aliases.
+fn is_own_rows(text: &str, key: &str) -> bool {
+    let bare: String = text
+        .replace(r#" AS "nullif""#, "")
+        .chars()
+        .filter(|c| !c.is_whitespace() && !matches!(c, '(' | ')'))
+        .collect();
+    bare == format!("{key}=SELECTNULLIFcurrent_setting'api.tenant_id'::text,true,''::text::uuid")
+}
+
+/// Only the stated privileges, and none for everyone.
+pub(super) fn grants(grants: &[Grant]) -> Vec<Finding> {
+    let allowed = |grant: &Grant| match (grant.kind.as_str(), grant.privilege.as_str()) {
+        ("schema", "usage") => true,
+        ("function", "execute") => DEFINER_FUNCTIONS.contains(&grant.object.as_str()),
+        ("v", "select") => true,
+        ("r" | "p", privilege) => open_table(&grant.object)
+            .unwrap_or(&["select", "insert", "update", "delete"])
+            .contains(&privilege),
+        _ => false,
+    };
+    grants
+        .iter()
+        .filter(|grant| grant.grantee != USER || !allowed(grant))
+        .map(|grant| {
+            let sentence = format!(
+                "{} has {} on it, which the program does not grant. Revoke it as prowler_admin.",
+                grant.grantee, grant.privilege
+            );
+            if grant.grantee == USER || grant.grantee == "public" {
+                error(&grant.object, sentence)
+            } else {
+                // Another role is bound by row security too, and no policy is made for it.
+                warning(&grant.object, sentence)
+            }
+        })
+        .collect()
+}
+
+/// Definer functions are a closed list, and take no search path from their caller.
+pub(super) fn functions(functions: &[Function]) -> Vec<Finding> {
+    functions
+        .iter()
+        .filter(|function| function.definer)
+        .filter_map(|function| {
+            if !DEFINER_FUNCTIONS.contains(&function.name.as_str()) {
+                return Some(error(
+                    &function.name,
+                    "It runs with its owner's rights and is none of the program's. Drop it.",
+                ));
+            }
+            if !function.settings.iter().any(|set| set == DEFINER_SETTING) {
+                return Some(error(
+                    &function.name,
+                    "It runs with its owner's rights on its caller's search_path. Run as \
+                     prowler_admin: alter function … set search_path = pg_catalog, pg_temp;",
+                ));
+            }
+            None
+        })
+        .collect()
+}
+
+/// Every index for tenant reads begins with the tenant.
+pub(super) fn indexes(indexes: &[Index]) -> Vec<Finding> {
+    indexes
+        .iter()
+        .filter(|index| open_table(&index.table).is_none())
+        .filter(|index| {
+            let first = if index.table == TENANTS {
+                "id"
+            } else {
+                "tenant_id"
+            };
+            index.begins.as_deref() != Some(first)
+                && !CROSSING_INDEXES.contains(&index.name.as_str())
+        })
+        .map(|index| {
+            warning(
+                &index.name,
+                format!(
+                    "The index on {} does not begin with the tenant.",
+                    index.table
+                ),
+            )
+        })
+        .collect()
+}
+
+/// References carry the tenant: Postgres checks them without policies.
+pub(super) fn references(references: &[Reference]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for reference in references {
+        let expected = if reference.target == TENANTS {
+            "id"
+        } else {
+            "tenant_id"
+        };
+        if reference.from != "tenant_id" || reference.to != expected {
+            findings.push(error(
+                &reference.name,
+                format!(
+                    "The reference from {} to {} accepts another tenant's row: \
+                     it does not begin with the tenant.",
+                    reference.table, reference.target
+                ),
+            ));
+        }
+        if reference.target_partitioned {
+            findings.push(warning(
+                &reference.name,
+                format!("It points at the partitioned table {}.", reference.target),
+            ));
+        }
+    }
+    findings
+}

@@ -1,0 +1,79 @@
+//! How connections are made: the same few settings for every pool.
+//!
+//! | | user | admin |
+//! |---|---|---|
+//! | connections | `--database-pool-size` (10) | 4 |
+//! | wait for one | 5 s, then `Unavailable` | the same |
+//! | idle / lifetime | 10 min / 30 min | the same |
+//! | a statement | 5 min; a lock 30 s; an idle transaction 60 s | the same |
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
+
+use super::StoreError;
+use crate::config::database::DatabaseUrl;
+
+/// Connections of the admin role: it acts rarely, and mostly one act at a time.
+const ADMIN_CONNECTIONS: u32 = 4;
+/// Longer than a primary's blip, shorter than a caller's patience.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// A connection idle for longer may have been cut by the network or a restarted server.
+const TRUSTED_IDLE: Duration = Duration::from_secs(2);
+
+/// The pool of the role bound by row security; made without connecting.
+pub(super) fn user(
+    url: &DatabaseUrl,
+    component: &str,
+    alias: &str,
+    size: u32,
+) -> Result<PgPool, StoreError> {
+    Ok(pool(size).connect_lazy_with(options(url, component, alias)?))
+}
+
+/// The pool of the schema's owner; made without connecting.
+pub(super) fn admin(url: &DatabaseUrl, component: &str, alias: &str) -> Result<PgPool, StoreError> {
+    Ok(pool(ADMIN_CONNECTIONS).connect_lazy_with(options(url, component, alias)?))
+}
+
+/// One connection's options: schema, label and time limits.
+pub(super) fn options(
+    url: &DatabaseUrl,
+    component: &str,
+    alias: &str,
+) -> Result<PgConnectOptions, StoreError> {
+    let options: PgConnectOptions = url.expose().parse().map_err(|_| {
+        // The parser's words may hold parts of the URL.
+        StoreError::Refused(format!(
+            "The database URL of {alias} cannot be read: \
+             expected postgres://user:password@host:port/database"
+        ))
+    })?;
+    Ok(options
+        .application_name(&format!("{component}:{alias}"))
+        .options([
+            ("search_path", "prowler"),
+            ("statement_timeout", "5min"),
+            ("lock_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]))
+}
+
+fn pool(size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(ACQUIRE)
+        .idle_timeout(Duration::from_secs(10 * 60))
+        .max_lifetime(Duration::from_secs(30 * 60))
+        // A ping before every transaction would be a round trip too many.
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for < TRUSTED_IDLE {
+                    return Ok(true);
+                }
+                Ok(conn.ping().await.is_ok())
+            })
+        })
+}

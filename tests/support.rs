@@ -1,0 +1,3 @@
+//! What the integration tests share: real servers, started when first asked for.
+
+pub mod db;
