@@ -1,1 +1,199 @@
-//! Placeholder chapter.
+//! What a scan looks at: the Provider's settings, with those of the schedule and of the scan
+//! laid over them.
+
+use super::reason::Reason;
+use super::violation::Violation;
+use crate::api::account::ProviderType;
+use crate::api::common::ScanSettings;
+
+/// Lays `over` on `base`: a field that `over` has replaces the one of `base`, whole.
+pub fn merge(base: &ScanSettings, over: Option<&ScanSettings>) -> ScanSettings {
+    let Some(over) = over.cloned() else {
+        return base.clone();
+    };
+    let base = base.clone();
+    // Named one by one, so that a new field cannot be forgotten.
+    let ScanSettings {
+        services,
+        checks,
+        excluded_checks,
+        excluded_services,
+        severities,
+        compliances,
+        categories,
+        regions,
+        image,
+        resources,
+        active_deadline_seconds,
+    } = over;
+    ScanSettings {
+        services: services.or(base.services),
+        checks: checks.or(base.checks),
+        excluded_checks: excluded_checks.or(base.excluded_checks),
+        excluded_services: excluded_services.or(base.excluded_services),
+        severities: severities.or(base.severities),
+        compliances: compliances.or(base.compliances),
+        categories: categories.or(base.categories),
+        regions: regions.or(base.regions),
+        image: image.or(base.image),
+        resources: resources.or(base.resources),
+        active_deadline_seconds: active_deadline_seconds.or(base.active_deadline_seconds),
+    }
+}
+
+/// Whether Prowler can filter by region for accounts of this type.
+pub fn has_regions(provider: ProviderType) -> bool {
+    region_flag(provider).is_some()
+}
+
+/// Prowler's flag for regions.
+pub(crate) fn region_flag(provider: ProviderType) -> Option<&'static str> {
+    match provider {
+        ProviderType::Aws => Some("--region"),
+        _ => None,
+    }
+}
+
+/// What of the settings cannot be asked of Prowler for accounts of this type. `field` is the
+/// path of the settings, for example `spec.scan`.
+pub fn check(provider: ProviderType, settings: &ScanSettings, field: &str) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (name, items) in lists(settings) {
+        for item in items {
+            if !is_item(item) {
+                violations.push(Violation::new(
+                    Reason::InvalidScope,
+                    format!("{field}.{name}"),
+                    format!(
+                        "'{}' is no name Prowler knows: letters, digits and . _ : - beginning with a \
+                         letter or digit",
+                        item.escape_debug()
+                    ),
+                ));
+            }
+        }
+    }
+    if settings
+        .regions
+        .as_ref()
+        .is_some_and(|regions| !regions.is_empty())
+        && !has_regions(provider)
+    {
+        violations.push(Violation::new(
+            Reason::InvalidScope,
+            format!("{field}.regions"),
+            format!("Prowler cannot filter accounts of provider type {provider} by region"),
+        ));
+    }
+    violations
+}
+
+fn lists(settings: &ScanSettings) -> impl Iterator<Item = (&'static str, &[String])> {
+    [
+        ("services", &settings.services),
+        ("checks", &settings.checks),
+        ("excludedChecks", &settings.excluded_checks),
+        ("excludedServices", &settings.excluded_services),
+        ("compliances", &settings.compliances),
+        ("categories", &settings.categories),
+        ("regions", &settings.regions),
+    ]
+    .into_iter()
+    .filter_map(|(name, items)| Some((name, items.as_deref()?)))
+}
+
+/// The same rule as the definition's pattern. What begins with a hyphen could be read by Prowler
+/// as another flag.
+fn is_item(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::common::Severity;
+
+    #[expect(clippy::unnecessary_wraps, reason = "the fields are options")]
+    fn list(items: &[&str]) -> Option<Vec<String>> {
+        Some(items.iter().map(|item| (*item).into()).collect())
+    }
+
+    #[test]
+    fn a_field_given_above_replaces_the_one_below() {
+        let base = ScanSettings {
+            services: list(&["s3", "iam"]),
+            severities: Some(vec![Severity::High]),
+            active_deadline_seconds: Some(3600),
+            ..ScanSettings::default()
+        };
+        let over = ScanSettings {
+            services: list(&["ec2"]),
+            regions: list(&["eu-west-1"]),
+            ..ScanSettings::default()
+        };
+        let merged = merge(&base, Some(&over));
+        assert_eq!(merged.services, list(&["ec2"]));
+        assert_eq!(merged.severities, Some(vec![Severity::High]));
+        assert_eq!(merged.regions, list(&["eu-west-1"]));
+        assert_eq!(merged.active_deadline_seconds, Some(3600));
+    }
+
+    #[test]
+    fn an_empty_list_above_lifts_the_restriction_below() {
+        let base = ScanSettings {
+            services: list(&["s3"]),
+            ..ScanSettings::default()
+        };
+        let over = ScanSettings {
+            services: list(&[]),
+            ..ScanSettings::default()
+        };
+        assert_eq!(merge(&base, Some(&over)).services, list(&[]));
+    }
+
+    #[test]
+    fn nothing_above_changes_nothing() {
+        let base = ScanSettings {
+            checks: list(&["a"]),
+            ..ScanSettings::default()
+        };
+        assert_eq!(merge(&base, None), base);
+        assert_eq!(merge(&base, Some(&ScanSettings::default())), base);
+    }
+
+    #[test]
+    fn an_item_that_could_be_a_flag_is_refused() {
+        for item in [
+            "--output-bucket",
+            "-q",
+            "",
+            "a b",
+            "a\n",
+            "ä",
+            "a,b",
+            "a;b",
+            "$(x)",
+        ] {
+            let settings = ScanSettings {
+                checks: list(&[item]),
+                ..ScanSettings::default()
+            };
+            let violations = check(ProviderType::Aws, &settings, "spec.scan");
+            assert_eq!(violations.len(), 1, "{item:?}");
+            assert_eq!(violations[0].field(), "spec.scan.checks");
+        }
+    }
+
+    #[test]
+    fn regions_are_for_types_that_have_a_region_filter() {
+        let settings = ScanSettings {
+            regions: list(&["eu-west-1"]),
+            ..ScanSettings::default()
+        };
+        assert!(check(ProviderType::Aws, &settings, "spec.scan").is_empty());
+        assert_eq!(check(ProviderType::Github, &settings, "spec.scan").len(), 1);
+    }
+}
