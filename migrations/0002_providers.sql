@@ -29,6 +29,8 @@ create table providers (
     namespace text not null default '',
     name text not null default '',
     generation bigint not null default 0,
+    -- Hash over everything taken from the object: equal means nothing to write.
+    fingerprint bigint not null default 0,
     inserted_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     primary key (tenant_id, id)

@@ -39,6 +39,8 @@ create table schedule_slots (
     schedule_id uuid not null,
     provider_id uuid not null,
     due_at timestamptz not null,
+    -- The Scan object the slot leads to: named before it exists, so that making it again is safe.
+    scan_name text not null,
     scan_id uuid,
     state text not null check (state in ('claimed', 'missed', 'skipped')),
     inserted_at timestamptz not null default now(),

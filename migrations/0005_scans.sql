@@ -29,6 +29,8 @@ create table scans (
     scanner_args jsonb not null default '{}',
     -- The provider's reference as it stood at admission; never a value.
     credentials jsonb,
+    -- The provider's spec as it stood at admission: what this attempt runs on.
+    admitted jsonb,
     memory_bytes bigint,
     -- Seconds.
     duration integer,
@@ -61,6 +63,9 @@ create unique index queue_slots on scans (queue_slot) where queue_slot is not nu
 -- Across tenants: an upload knows its Job, a deletion its object, admission its queue.
 create unique index scans_job_uid on scans (job_uid) where job_uid is not null;
 create index scans_object_uid on scans (object_uid);
+-- An object is queued once, however often a pass is repeated.
+create unique index one_scan_per_object on scans (tenant_id, object_uid)
+    where object_uid is not null;
 create index scans_admission on scans (next_attempt_at, priority desc, id)
     where state = 'available';
 

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod ids;
 pub mod permission;
 pub mod provider;
+pub mod quantity;
 pub mod reason;
 pub mod schedule;
 pub mod scope;

@@ -6,14 +6,21 @@
 //! as and the schema it found have been examined ([`isolation`], [`schema`]).
 
 pub mod admin;
+pub mod deletion;
 pub mod error;
+pub mod groups;
 pub mod installation;
 pub mod isolation;
 pub mod migrate;
 pub mod partitions;
 mod pool;
+pub mod providers;
+pub mod roles;
+pub mod scans;
+pub mod schedules;
 pub mod schema;
 pub mod tenant_tx;
+pub mod tenants;
 
 use std::sync::Arc;
 
@@ -37,6 +44,17 @@ pub enum Change {
     Updated,
     /// The row already said so; nothing was written.
     Unchanged,
+}
+
+impl Change {
+    /// From an upsert's `returning (xmax = 0)`: no row means that nothing was written.
+    fn from_created(created: Option<bool>) -> Self {
+        match created {
+            Some(true) => Self::Created,
+            Some(false) => Self::Updated,
+            None => Self::Unchanged,
+        }
+    }
 }
 
 /// The database as `prowler_user`, bound by row-level security. Cheap to clone.

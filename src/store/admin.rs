@@ -1,5 +1,9 @@
 //! The schema's owner: the few acts that reach across tenants, each a named function.
 
+pub mod admission;
+pub mod claims;
+pub mod ownership;
+
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{StoreError, isolation, pool, schema};

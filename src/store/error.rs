@@ -64,6 +64,19 @@ impl fmt::Display for Fault {
 }
 
 impl StoreError {
+    /// A value that this program cannot have written.
+    pub fn inconsistent(
+        table: &'static str,
+        column: impl Into<String>,
+        row: impl fmt::Display,
+    ) -> Self {
+        Self::Inconsistent {
+            table,
+            column: column.into(),
+            row: row.to_string(),
+        }
+    }
+
     /// Whether waiting may help: the connection, the server or a concurrent transaction was in
     /// the way, not the request itself.
     pub fn is_transient(&self) -> bool {

@@ -1,0 +1,347 @@
+//! The loop every kind shares: one pass over one object, from the finalizer to the status.
+//!
+//! A kind says what is particular to it ([`Reconcile`]); adding and taking off the finalizer,
+//! conditions, events, metrics, the pause before a retry — all of that is here, once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_controller::events::{Event, EventType};
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::core::object::HasStatus;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+use tracing::Instrument as _;
+
+use super::{Context, HasApi};
+use super::error::{Error, Retry, backoff};
+use super::status::{Readiness, merge_patch, set_readiness};
+use crate::api::{FIELD_MANAGER, FINALIZER, Kind, StatusExt};
+use crate::domain::reason::Reason;
+
+/// The status of a kind.
+pub type StatusOf<K> = <K as HasStatus>::Status;
+
+/// A kind the operator converges.
+pub trait Reconcile: Kind + HasApi {
+    /// Makes the world match the spec and fills in `status`. Safe to repeat from any point.
+    fn apply(
+        &self,
+        status: &mut StatusOf<Self>,
+        cx: &Context,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send;
+
+    /// Undoes `apply`, also when it never ran.
+    fn cleanup(
+        &self,
+        status: &mut StatusOf<Self>,
+        cx: &Context,
+    ) -> impl Future<Output = Result<Cleanup, Error>> + Send;
+}
+
+/// How a pass that did not fail ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the conditions say.
+    pub readiness: Readiness,
+    /// When to look again without a change; `None`: in about an hour, as a net.
+    pub again_in: Option<Duration>,
+}
+
+impl Outcome {
+    /// Everything is as the spec says.
+    pub fn settled(message: impl Into<String>) -> Self {
+        let readiness = Readiness::Ready { reason: Reason::Succeeded, message: message.into() };
+        Self { readiness, again_in: None }
+    }
+
+    /// Not there yet, and nobody needs to do anything.
+    pub fn progressing(reason: Reason, message: impl Into<String>) -> Self {
+        Self { readiness: Readiness::Progressing { reason, message: message.into() }, again_in: None }
+    }
+
+    /// Not there, and only the user can help.
+    pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
+        Self { readiness: Readiness::Stalled { reason, message: message.into() }, again_in: None }
+    }
+
+    /// Looks again after `pause`.
+    #[must_use]
+    pub fn again_in(mut self, pause: Duration) -> Self {
+        self.again_in = Some(pause);
+        self
+    }
+}
+
+/// How far undoing has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Nothing is left; the object may go.
+    Done,
+    /// Something is left.
+    Waiting {
+        /// What, in one sentence.
+        message: String,
+        /// When to look again.
+        again_in: Duration,
+    },
+}
+
+/// Failed passes in a row, per object, for the pause before the next one.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<HashMap<String, u32>>);
+
+impl Attempts {
+    fn failed(&self, uid: &str) -> u32 {
+        let mut attempts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = attempts.entry(uid.to_owned()).or_insert(0);
+        *count += 1;
+        *count - 1
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// A settled object is looked at again after 50 to 60 minutes: the net under missed events.
+fn net(cx: &Context) -> Duration {
+    Duration::from_secs_f64(3000.0 + 600.0 * cx.clock.jitter())
+}
+
+/// A transient failure is shown in the status only from this attempt on: a database that is
+/// away for a second must not rewrite ten thousand objects.
+const SHOWN_FROM_ATTEMPT: u32 = 3;
+
+/// One pass over one object. Never fails: what went wrong is in the status and the metrics.
+pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Context>) -> Action {
+    let kind = K::kind(&()).into_owned();
+    let meta = guarded.meta();
+    let span = tracing::info_span!(
+        "pass",
+        kind,
+        namespace = meta.namespace,
+        name = meta.name,
+        generation = meta.generation
+    );
+    let started = std::time::Instant::now();
+    let (action, outcome) = async {
+        match &guarded.0 {
+            Ok(object) => reconcile(object, &cx).await,
+            Err(invalid) => {
+                tracing::warn!(error = %invalid.error, "the stored object does not fit its schema; edit it");
+                (Action::await_change(), Reason::MalformedObject.as_str())
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+    cx.metrics.reconciled(&kind, outcome, started.elapsed());
+    action
+}
+
+async fn reconcile<K: Reconcile>(object: &K, cx: &Context) -> (Action, &'static str) {
+    let uid = object.uid().unwrap_or_default();
+    match step(object, cx).await {
+        Ok((action, outcome)) => {
+            cx.attempts.forget(&uid);
+            (action, outcome)
+        }
+        Err(error) => failed(object, &uid, &error, cx).await,
+    }
+}
+
+async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
+    let finalized = object.finalizers().iter().any(|name| name == FINALIZER);
+    // Deletion first, before any gate: a suspended, invalid or unclaimed object must go too.
+    if object.meta().deletion_timestamp.is_some() {
+        if !finalized {
+            return Ok((Action::await_change(), "gone"));
+        }
+        return delete(object, cx).await;
+    }
+    if !finalized {
+        set_finalizers(object, cx, |names| names.push(FINALIZER.to_owned())).await?;
+        // The patch comes back as an event; doing more now would act on an old object.
+        return Ok((Action::requeue(net(cx)), "finalizer"));
+    }
+    let mut status = object.status().cloned().unwrap_or_default();
+    // A suspended object is stored as such, so that nothing of it is started; it is not skipped.
+    let outcome = object.apply(&mut status, cx).await?;
+    mark_suspended(object, &mut status);
+    report(object, status, &outcome.readiness, cx).await?;
+    let label = match outcome.readiness {
+        Readiness::Ready { .. } => "settled",
+        Readiness::Progressing { .. } => "progressing",
+        Readiness::Stalled { .. } => "stalled",
+    };
+    Ok((Action::requeue(outcome.again_in.unwrap_or_else(|| net(cx))), label))
+}
+
+async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
+    let mut status = object.status().cloned().unwrap_or_default();
+    match object.cleanup(&mut status, cx).await? {
+        Cleanup::Done => {
+            match set_finalizers(object, cx, |names| names.retain(|name| name != FINALIZER)).await {
+                // Somebody else took it off: it is gone, which is what we wanted.
+                Err(Error::Kube(error)) if is_not_found(&error) => {}
+                other => other?,
+            }
+            Ok((Action::await_change(), "deleted"))
+        }
+        Cleanup::Waiting { message, again_in } => {
+            let readiness = Readiness::Progressing { reason: Reason::Deleting, message };
+            report(object, status, &readiness, cx).await?;
+            Ok((Action::requeue(again_in), "deleting"))
+        }
+    }
+}
+
+async fn failed<K: Reconcile>(
+    object: &K,
+    uid: &str,
+    error: &Error,
+    cx: &Context,
+) -> (Action, &'static str) {
+    let reason = error.reason();
+    let attempt = cx.attempts.failed(uid);
+    let readiness = match error.retry() {
+        Retry::Soon => {
+            tracing::debug!("the object changed meanwhile; looking again");
+            return (Action::requeue(Duration::from_millis(200)), "outdated");
+        }
+        Retry::OnChange => {
+            cx.attempts.forget(uid);
+            Readiness::Stalled { reason, message: error.to_string() }
+        }
+        Retry::Backoff => {
+            tracing::warn!(%error, attempt, %reason, "pass failed; trying again");
+            let message = format!("{error}; trying again.");
+            Readiness::Progressing { reason, message }
+        }
+    };
+    let stalled = matches!(readiness, Readiness::Stalled { .. });
+    if stalled || attempt >= SHOWN_FROM_ATTEMPT {
+        let status = object.status().cloned().unwrap_or_default();
+        if let Err(error) = report(object, status, &readiness, cx).await {
+            tracing::debug!(%error, "the status was not written");
+            return (Action::requeue(backoff(attempt, cx.clock.jitter())), reason.as_str());
+        }
+    }
+    let pause = if stalled { net(cx) } else { backoff(attempt, cx.clock.jitter()) };
+    (Action::requeue(pause), reason.as_str())
+}
+
+/// Computes the conditions, writes the status if it says something new, and tells the user by
+/// an event when `Ready` changed.
+async fn report<K: Reconcile>(
+    object: &K,
+    mut status: StatusOf<K>,
+    readiness: &Readiness,
+    cx: &Context,
+) -> Result<(), Error> {
+    let generation = object.meta().generation;
+    let before = ready_reason(object.status());
+    set_readiness(status.conditions_mut(), generation, readiness);
+    if let Some(generation) = generation {
+        status.set_observed_generation(generation);
+    }
+    if write(object, &status, cx).await? && before != ready_reason(Some(&status)) {
+        announce(object, readiness, cx).await;
+    }
+    Ok(())
+}
+
+fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {
+    let ready = k8s_controller::conditions::find(status?.conditions(), "Ready")?;
+    Some((ready.status.clone(), ready.reason.clone()))
+}
+
+/// Writes the status if it differs; whether it did.
+async fn write<K: Reconcile>(object: &K, status: &StatusOf<K>, cx: &Context) -> Result<bool, Error> {
+    let default = StatusOf::<K>::default();
+    let patch = merge_patch(object.status().unwrap_or(&default), status)
+        .map_err(|error| Error::Operator(format!("the status cannot be encoded: {error}")))?;
+    let Some(patch) = patch else { return Ok(false) };
+    // The resource version makes the write conditional: a pass over an old copy must not win.
+    let patch = json!({
+        "metadata": { "resourceVersion": object.resource_version() },
+        "status": patch,
+    });
+    let api = K::api(cx, object.namespace().as_deref());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(true),
+        // Deleted meanwhile: there is nothing left to report to.
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn set_finalizers<K: Reconcile>(
+    object: &K,
+    cx: &Context,
+    change: impl FnOnce(&mut Vec<String>),
+) -> Result<(), Error> {
+    let mut names = object.finalizers().to_vec();
+    change(&mut names);
+    let patch = json!({
+        "metadata": { "resourceVersion": object.resource_version(), "finalizers": names },
+    });
+    let api = K::api(cx, object.namespace().as_deref());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+    api.patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+async fn announce<K: Reconcile>(object: &K, readiness: &Readiness, cx: &Context) {
+    let (type_, reason, message) = match readiness {
+        Readiness::Ready { reason, message } | Readiness::Progressing { reason, message } => {
+            (EventType::Normal, reason, message)
+        }
+        Readiness::Stalled { reason, message } => (EventType::Warning, reason, message),
+    };
+    cx.tell(object, type_, *reason, "Reconcile", message).await;
+}
+
+fn mark_suspended<K: Reconcile>(object: &K, status: &mut StatusOf<K>) {
+    if object.suspended() {
+        super::status::set(
+            status.conditions_mut(),
+            object.meta().generation,
+            "Suspended",
+            k8s_controller::conditions::ConditionStatus::True,
+            Reason::Suspended,
+            "spec.suspend is true: nothing is started until it is false.",
+        );
+    } else {
+        k8s_controller::conditions::remove(status.conditions_mut(), "Suspended");
+    }
+}
+
+pub(super) fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+impl Context {
+    /// Publishes an event about `object`; a failure to do so is only logged.
+    pub async fn tell<K>(&self, object: &K, type_: EventType, reason: Reason, action: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let event = Event {
+            type_,
+            reason: reason.as_str().to_owned(),
+            action: action.to_owned(),
+            note: Some(note.to_owned()),
+            related: None,
+        };
+        if let Err(error) = self.events.publish(object, &event).await {
+            tracing::debug!(%error, "an event was not published");
+        }
+    }
+}

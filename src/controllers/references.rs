@@ -1,0 +1,262 @@
+//! What Providers point at: labelled Secrets and annotated service accounts, watched by
+//! metadata only, so that one that appears, changes or goes wakes the Providers that name it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, metadata_watcher};
+use kube::runtime::{WatchStreamExt as _, reflector::ObjectRef};
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Context;
+use super::error::Error;
+use crate::api::{Provider, annotations, labels};
+
+/// What is known of an object a Provider names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is there and its owner allows its use.
+    Allowed {
+        /// Its uid and resource version: another text means that it changed.
+        version: String,
+    },
+    /// It is there, but its owner has not allowed its use.
+    NotAllowed,
+    /// It is not there.
+    Missing,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    secrets: HashMap<(String, String), String>,
+    accounts: HashMap<(String, String), String>,
+    /// Who names what: (kind, namespace, name) → Providers.
+    users: HashMap<(&'static str, String, String), BTreeSet<String>>,
+}
+
+/// Labelled Secrets and annotated service accounts of claimed namespaces.
+#[derive(Debug, Default)]
+pub struct References {
+    state: Mutex<State>,
+}
+
+const SECRET: &str = "Secret";
+const ACCOUNT: &str = "ServiceAccount";
+
+impl References {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The Secret a Provider names; the Provider is woken when that changes.
+    pub async fn secret(
+        &self,
+        cx: &Context,
+        namespace: &str,
+        name: &str,
+        provider: &str,
+    ) -> Result<Found, Error> {
+        if let Some(version) = self.note(SECRET, namespace, name, provider) {
+            return Ok(Found::Allowed { version });
+        }
+        // Not in the watch: not there, not labelled, or not seen yet. Only the API server knows.
+        let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
+        let Some(meta) = api.get_metadata_opt(name).await? else { return Ok(Found::Missing) };
+        let allowed = meta.labels().get(labels::CREDENTIALS).is_some_and(|value| value == "true");
+        Ok(if allowed { Found::Allowed { version: version(&meta) } } else { Found::NotAllowed })
+    }
+
+    /// The `ServiceAccount` a Provider names; the Provider is woken when that changes.
+    pub async fn service_account(
+        &self,
+        cx: &Context,
+        namespace: &str,
+        name: &str,
+        provider: &str,
+    ) -> Result<Found, Error> {
+        if let Some(version) = self.note(ACCOUNT, namespace, name, provider) {
+            return Ok(Found::Allowed { version });
+        }
+        let api: Api<ServiceAccount> = Api::namespaced(cx.client.clone(), namespace);
+        let Some(meta) = api.get_metadata_opt(name).await? else { return Ok(Found::Missing) };
+        let allowed = meta.annotations().get(annotations::SCANNER).is_some_and(|value| value == "true");
+        Ok(if allowed { Found::Allowed { version: version(&meta) } } else { Found::NotAllowed })
+    }
+
+    fn note(&self, kind: &'static str, namespace: &str, name: &str, provider: &str) -> Option<String> {
+        let mut state = self.lock();
+        let key = (namespace.to_owned(), name.to_owned());
+        state
+            .users
+            .entry((kind, key.0.clone(), key.1.clone()))
+            .or_default()
+            .insert(provider.to_owned());
+        let known = if kind == SECRET { &state.secrets } else { &state.accounts };
+        known.get(&key).cloned()
+    }
+
+    /// Takes in what the watch says; wakes who names the object.
+    fn seen(&self, cx: &Context, kind: &'static str, key: (String, String), version: Option<String>) {
+        let mut state = self.lock();
+        let known = if kind == SECRET { &mut state.secrets } else { &mut state.accounts };
+        let before = match &version {
+            Some(version) => known.insert(key.clone(), version.clone()),
+            None => known.remove(&key),
+        };
+        if before == version {
+            return;
+        }
+        let (namespace, name) = key;
+        for provider in state.users.get(&(kind, namespace.clone(), name)).into_iter().flatten() {
+            cx.wake.call(ObjectRef::<Provider>::new(provider).within(&namespace));
+        }
+    }
+
+    /// Forgets what is no longer there after the watch of a namespace began anew.
+    fn keep_only(
+        &self,
+        cx: &Context,
+        kind: &'static str,
+        namespace: Option<&str>,
+        seen: &BTreeSet<(String, String)>,
+    ) {
+        let gone: Vec<_> = {
+            let state = self.lock();
+            let known = if kind == SECRET { &state.secrets } else { &state.accounts };
+            known
+                .keys()
+                .filter(|key| namespace.is_none_or(|n| key.0 == n) && !seen.contains(*key))
+                .cloned()
+                .collect()
+        };
+        for key in gone {
+            self.seen(cx, kind, key, None);
+        }
+    }
+}
+
+fn version<K>(meta: &PartialObjectMeta<K>) -> String {
+    let uid = meta.metadata.uid.as_deref().unwrap_or_default();
+    let resource_version = meta.metadata.resource_version.as_deref().unwrap_or_default();
+    format!("{uid}/{resource_version}")
+}
+
+/// Watches service accounts everywhere, and labelled Secrets in every claimed namespace, until
+/// dropped. `claimed` carries the claimed namespaces, `ready` turns true after the first lists.
+pub async fn watch_all(
+    cx: Arc<Context>,
+    mut claimed: watch::Receiver<Vec<String>>,
+    ready: watch::Sender<bool>,
+) {
+    let (listed, mut accounts_listed) = watch::channel(false);
+    let _accounts = abort_on_drop(watch_accounts(cx.clone(), listed));
+    let mut secrets: BTreeMap<String, (Running, watch::Receiver<bool>)> = BTreeMap::new();
+    let mut announced = false;
+    loop {
+        let namespaces: BTreeSet<String> = claimed.borrow_and_update().iter().cloned().collect();
+        secrets.retain(|namespace, _| namespaces.contains(namespace));
+        for namespace in namespaces {
+            secrets.entry(namespace.clone()).or_insert_with(|| {
+                let (listed, receiver) = watch::channel(false);
+                (abort_on_drop(watch_secrets(cx.clone(), namespace, listed)), receiver)
+            });
+        }
+        if !announced {
+            let all = async {
+                let _ = accounts_listed.wait_for(|listed| *listed).await;
+                for (_, receiver) in secrets.values_mut() {
+                    let _ = receiver.wait_for(|listed| *listed).await;
+                }
+            };
+            // A namespace whose binding was removed must not keep the controller from starting.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(15), all).await;
+            announced = true;
+            let _ = ready.send(true);
+        }
+        if claimed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn abort_on_drop(task: impl Future<Output = ()> + Send + 'static) -> Running {
+    Running(tokio::spawn(task))
+}
+
+async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sender<bool>) {
+    let api: Api<Secret> = Api::namespaced(cx.client.clone(), &namespace);
+    let config = watcher::Config::default().labels(&format!("{}=true", labels::CREDENTIALS));
+    follow(&cx, SECRET, Some(&namespace), metadata_watcher(api, config).default_backoff(), listed, |_| true)
+        .await;
+}
+
+async fn watch_accounts(cx: Arc<Context>, listed: watch::Sender<bool>) {
+    let api: Api<ServiceAccount> = Api::all(cx.client.clone());
+    let allowed = |meta: &PartialObjectMeta<ServiceAccount>| {
+        meta.metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(annotations::SCANNER))
+            .is_some_and(|value| value == "true")
+    };
+    let config = watcher::Config::default();
+    follow(&cx, ACCOUNT, None, metadata_watcher(api, config).default_backoff(), listed, allowed).await;
+}
+
+async fn follow<K>(
+    cx: &Context,
+    kind: &'static str,
+    namespace: Option<&str>,
+    stream: impl futures::Stream<Item = Result<Event<PartialObjectMeta<K>>, watcher::Error>> + Send,
+    listed: watch::Sender<bool>,
+    allowed: impl Fn(&PartialObjectMeta<K>) -> bool,
+) where
+    K: Send,
+{
+    let key = |meta: &PartialObjectMeta<K>| {
+        let namespace = meta.metadata.namespace.clone().unwrap_or_default();
+        (namespace, meta.metadata.name.clone().unwrap_or_default())
+    };
+    let mut listing = BTreeSet::new();
+    let mut stream = std::pin::pin!(stream.into_stream());
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(meta)) => {
+                let state = allowed(&meta).then(|| version(&meta));
+                if state.is_some() {
+                    listing.insert(key(&meta));
+                }
+                cx.references.seen(cx, kind, key(&meta), state);
+            }
+            Ok(Event::InitDone) => {
+                cx.references.keep_only(cx, kind, namespace, &listing);
+                let _ = listed.send(true);
+            }
+            Ok(Event::Apply(meta)) => {
+                let state = allowed(&meta).then(|| version(&meta));
+                cx.references.seen(cx, kind, key(&meta), state);
+            }
+            Ok(Event::Delete(meta)) => cx.references.seen(cx, kind, key(&meta), None),
+            Err(error) => {
+                cx.metrics.watch_failed(kind);
+                tracing::warn!(kind, namespace, %error, "a watch failed; beginning it anew");
+            }
+        }
+    }
+}

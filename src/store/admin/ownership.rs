@@ -1,0 +1,103 @@
+//! Whose rows mirror an object: deletion finds its tenant by the object's uid, because by then
+//! the namespace may belong to somebody else, or to nobody.
+
+use crate::domain::ids::{ObjectUid, ProviderId, TenantId};
+use crate::store::{AdminStore, StoreError};
+
+/// A kind whose rows carry the object's uid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named after the kinds")]
+pub enum Mirrored {
+    Tenant,
+    Provider,
+    ProviderGroup,
+    Role,
+    ScanSchedule,
+    Scan,
+}
+
+/// The tenant whose row mirrors this object.
+pub async fn tenant_of(
+    admin: &AdminStore,
+    kind: Mirrored,
+    object: ObjectUid,
+) -> Result<Option<TenantId>, StoreError> {
+    let pool = admin.pool();
+    let object = object.0;
+    let tenant = match kind {
+        Mirrored::Tenant => {
+            sqlx::query_scalar!("select id from tenants where object_uid = $1", object)
+                .fetch_optional(pool)
+                .await?
+        }
+        Mirrored::Provider => {
+            sqlx::query_scalar!(
+                "select tenant_id from providers where object_uid = $1",
+                object
+            )
+            .fetch_optional(pool)
+            .await?
+        }
+        Mirrored::ProviderGroup => {
+            sqlx::query_scalar!(
+                "select tenant_id from provider_groups where object_uid = $1",
+                object
+            )
+            .fetch_optional(pool)
+            .await?
+        }
+        Mirrored::Role => {
+            sqlx::query_scalar!("select tenant_id from roles where object_uid = $1", object)
+                .fetch_optional(pool)
+                .await?
+        }
+        Mirrored::ScanSchedule => {
+            sqlx::query_scalar!(
+                "select tenant_id from schedules where object_uid = $1",
+                object
+            )
+            .fetch_optional(pool)
+            .await?
+        }
+        Mirrored::Scan => {
+            sqlx::query_scalar!("select tenant_id from scans where object_uid = $1", object)
+                .fetch_optional(pool)
+                .await?
+        }
+    };
+    Ok(tenant.map(TenantId))
+}
+
+/// What the rows say of a stored provider; equal to what the object asks for means that a pass
+/// has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirror {
+    /// The object.
+    pub object: ObjectUid,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its row.
+    pub provider: ProviderId,
+    /// Hash of what is stored.
+    pub fingerprint: i64,
+}
+
+/// Every live provider's mirror, read once at start and on a timer, so that ten thousand
+/// settled objects cost one query and not ten thousand.
+pub async fn mirrors(admin: &AdminStore) -> Result<Vec<Mirror>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select tenant_id, id, object_uid as "object_uid!", fingerprint from providers
+           where not is_deleted and object_uid is not null"#,
+    )
+    .fetch_all(admin.pool())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Mirror {
+            object: ObjectUid(row.object_uid),
+            tenant: TenantId(row.tenant_id),
+            provider: ProviderId(row.id),
+            fingerprint: row.fingerprint,
+        })
+        .collect())
+}

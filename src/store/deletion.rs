@@ -1,0 +1,157 @@
+//! Deletion of a provider's rows, in bounded batches, each its own transaction. Resumable from
+//! any point: a pass deletes what it finds and says whether anything is left.
+
+use super::{Store, StoreError, TenantTx};
+use crate::domain::ids::{ProviderId, TenantId};
+
+/// Rows of one batch.
+pub const BATCH: i64 = 5000;
+
+/// What one batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Rows deleted.
+    pub deleted: u64,
+    /// The provider's row itself is gone: nothing is left.
+    pub done: bool,
+}
+
+/// Deletes one batch of what belongs to a provider, in the order in which rows depend on one
+/// another, and its own row at the end.
+///
+/// The provider must be marked as deleted and no scan of it may hold the account: otherwise a
+/// publication could put rows back, and the batch is refused.
+pub async fn step(
+    store: &Store,
+    tenant: TenantId,
+    provider: ProviderId,
+) -> Result<Batch, StoreError> {
+    let mut tx = store.tenant(tenant).await?;
+    let locked = sqlx::query!(
+        "select is_deleted from providers where tenant_id = $1 and id = $2 for update",
+        tenant.0,
+        provider.0,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = locked else {
+        return Ok(Batch {
+            deleted: 0,
+            done: true,
+        });
+    };
+    if !row.is_deleted {
+        return Err(StoreError::Refused(format!(
+            "provider {provider} is not marked as deleted; its rows are kept"
+        )));
+    }
+    let full = BATCH.cast_unsigned();
+    let mut deleted = findings(&mut tx, provider).await?;
+    if deleted < full {
+        deleted += resources(&mut tx, provider).await?;
+    }
+    if deleted < full {
+        deleted += scans(&mut tx, provider).await?;
+    }
+    if deleted == 0 {
+        sqlx::query!(
+            "delete from providers where tenant_id = $1 and id = $2",
+            tenant.0,
+            provider.0
+        )
+        .execute(tx.conn())
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(Batch {
+        deleted,
+        done: deleted == 0,
+    })
+}
+
+/// About how many findings and resources are left, for people who wait.
+pub async fn rows_left(tx: &mut TenantTx, provider: ProviderId) -> Result<i64, StoreError> {
+    let left = sqlx::query_scalar!(
+        r#"select (select count(*) from findings where tenant_id = $1 and provider_id = $2)
+              + (select count(*) from resources where tenant_id = $1 and provider_id = $2) as "left!""#,
+        tx.tenant().0,
+        provider.0,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(left)
+}
+
+/// Findings and their mappings.
+async fn findings(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
+    let deleted = sqlx::query_scalar!(
+        r#"with doomed as (
+             select id from findings where tenant_id = $1 and provider_id = $2 limit $3
+           ), mappings as (
+             delete from resource_finding_mappings m using doomed d
+             where m.tenant_id = $1 and m.finding_id = d.id
+           ), gone as (
+             delete from findings f using doomed d where f.tenant_id = $1 and f.id = d.id returning 1
+           )
+           select count(*) as "deleted!" from gone"#,
+        tx.tenant().0,
+        provider.0,
+        BATCH,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(deleted.cast_unsigned())
+}
+
+/// Resources, and the tags that no resource carries any more.
+async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
+    let tenant = tx.tenant().0;
+    let deleted = sqlx::query!(
+        "delete from resources where tenant_id = $1 and id in (
+           select id from resources where tenant_id = $1 and provider_id = $2 limit $3)",
+        tenant,
+        provider.0,
+        BATCH,
+    )
+    .execute(tx.conn())
+    .await?
+    .rows_affected();
+    if deleted > 0 && deleted < BATCH.cast_unsigned() {
+        sqlx::query!(
+            "delete from resource_tags t where t.tenant_id = $1 and not exists (
+               select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
+            tenant,
+        )
+        .execute(tx.conn())
+        .await?;
+    }
+    Ok(deleted)
+}
+
+/// Scans; records set aside go with them.
+async fn scans(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
+    let tenant = tx.tenant().0;
+    let held = sqlx::query_scalar!(
+        r#"select exists (select from scans
+             where tenant_id = $1 and provider_id = $2 and holds_account) as "held!""#,
+        tenant,
+        provider.0,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    if held {
+        return Err(StoreError::Refused(format!(
+            "a scan still holds the account of provider {provider}; its rows are kept until its pod is gone"
+        )));
+    }
+    let deleted = sqlx::query!(
+        "delete from scans where tenant_id = $1 and id in (
+           select id from scans where tenant_id = $1 and provider_id = $2 limit $3)",
+        tenant,
+        provider.0,
+        BATCH,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(deleted.rows_affected())
+}

@@ -1,0 +1,309 @@
+//! Providers: accounts of a tenant. A live row is found by its natural key — type and uid of
+//! the account — so that a restored cluster or database finds it again.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Change, StoreError, TenantTx};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
+
+/// What is stored of a `Provider` object. No credential value is ever part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderRecord {
+    /// The object.
+    pub object: ObjectUid,
+    /// Where it is.
+    pub name: ObjectName,
+    /// Type of the account, for example `aws`.
+    pub provider: String,
+    /// The account.
+    pub uid: String,
+    /// Name shown to people.
+    pub alias: Option<String>,
+    /// Labels of the object, for selectors.
+    pub labels: Value,
+    /// What a scan of this account looks at.
+    pub scanner_args: Value,
+    /// Which Secret or `ServiceAccount` opens it (names and a version, never values).
+    pub credentials: Value,
+    /// `Delete` or `Retain`.
+    pub deletion_policy: String,
+    /// Nothing is started while true.
+    pub suspend: bool,
+    /// `metadata.generation` this was taken from.
+    pub generation: i64,
+    /// Hash over all of the above: equal means nothing to write.
+    pub fingerprint: i64,
+}
+
+/// How storing a provider ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// The row is as asked.
+    Row(ProviderId, Change),
+    /// Another object holds the account.
+    Taken {
+        /// That object.
+        by: ObjectUid,
+        /// Where it is, or was.
+        name: ObjectName,
+    },
+    /// The tenant has as many providers as it may.
+    Full {
+        /// How many that is.
+        limit: i32,
+    },
+}
+
+/// Writes the provider's row. The row of another object is taken over only when that object
+/// is `gone`, which the caller has from the API server and not from a cache.
+pub async fn upsert(
+    tx: &mut TenantTx,
+    fresh: ProviderId,
+    record: &ProviderRecord,
+    gone: Option<ObjectUid>,
+) -> Result<Stored, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query!(
+        "select id, object_uid, namespace, name, fingerprint, generation from providers
+         where tenant_id = $1 and provider = $2 and uid = $3 and not is_deleted
+         for update",
+        tenant,
+        record.provider,
+        record.uid,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = row else {
+        return insert(tx, fresh, record).await;
+    };
+    let id = ProviderId(row.id);
+    let holder = row.object_uid.map(ObjectUid);
+    if holder == Some(record.object) {
+        if row.fingerprint == record.fingerprint && row.generation == record.generation {
+            return Ok(Stored::Row(id, Change::Unchanged));
+        }
+    } else if let Some(by) = holder
+        && holder != gone
+    {
+        return Ok(Stored::Taken {
+            by,
+            name: ObjectName {
+                namespace: row.namespace,
+                name: row.name,
+            },
+        });
+    }
+    sqlx::query!(
+        "update providers set object_uid = $3, namespace = $4, name = $5, alias = $6, labels = $7,
+           scanner_args = $8, credentials = $9, deletion_policy = $10, suspend = $11, generation = $12,
+           fingerprint = $13, retained = false, updated_at = now()
+         where tenant_id = $1 and id = $2",
+        tenant,
+        id.0,
+        record.object.0,
+        record.name.namespace,
+        record.name.name,
+        record.alias,
+        record.labels,
+        record.scanner_args,
+        record.credentials,
+        record.deletion_policy,
+        record.suspend,
+        record.generation,
+        record.fingerprint,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(Stored::Row(id, Change::Updated))
+}
+
+async fn insert(
+    tx: &mut TenantTx,
+    fresh: ProviderId,
+    record: &ProviderRecord,
+) -> Result<Stored, StoreError> {
+    let tenant = tx.tenant().0;
+    // Locking the tenant's row makes counting and inserting one act: the limit holds however
+    // many are inserted at once.
+    let limit = sqlx::query_scalar!(
+        "select max_providers from tenants where id = $1 for no key update",
+        tenant
+    )
+    .fetch_optional(tx.conn())
+    .await?
+    .ok_or_else(|| {
+        StoreError::Refused("the tenant is gone; its Tenant object comes first".to_owned())
+    })?;
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from providers where tenant_id = $1 and not is_deleted"#,
+        tenant
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    if count >= i64::from(limit) {
+        return Ok(Stored::Full { limit });
+    }
+    sqlx::query!(
+        "insert into providers (tenant_id, id, provider, uid, alias, object_uid, namespace, name, labels,
+           scanner_args, credentials, deletion_policy, suspend, generation, fingerprint)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        tenant,
+        fresh.0,
+        record.provider,
+        record.uid,
+        record.alias,
+        record.object.0,
+        record.name.namespace,
+        record.name.name,
+        record.labels,
+        record.scanner_args,
+        record.credentials,
+        record.deletion_policy,
+        record.suspend,
+        record.generation,
+        record.fingerprint,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(Stored::Row(fresh, Change::Created))
+}
+
+/// A provider as selectors see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// The row.
+    pub id: ProviderId,
+    /// Where its object is.
+    pub name: ObjectName,
+    /// Type of the account.
+    pub provider: String,
+    /// The account.
+    pub uid: String,
+    /// Labels of its object.
+    pub labels: Value,
+    /// Nothing is started while true.
+    pub suspend: bool,
+}
+
+/// All providers of the tenant that are not deleted, by namespace and name.
+pub async fn list(tx: &mut TenantTx) -> Result<Vec<Listed>, StoreError> {
+    let rows = sqlx::query!(
+        "select id, namespace, name, provider, uid, labels, suspend from active_providers
+         where tenant_id = $1 order by namespace, name",
+        tx.tenant().0,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let missing =
+                |column: &str| StoreError::inconsistent("active_providers", column, "a provider");
+            Ok(Listed {
+                id: ProviderId(row.id.ok_or_else(|| missing("id"))?),
+                name: ObjectName {
+                    namespace: row.namespace.ok_or_else(|| missing("namespace"))?,
+                    name: row.name.ok_or_else(|| missing("name"))?,
+                },
+                provider: row.provider.ok_or_else(|| missing("provider"))?,
+                uid: row.uid.ok_or_else(|| missing("uid"))?,
+                labels: row.labels.unwrap_or_default(),
+                suspend: row.suspend.unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The live provider whose object is `name`.
+pub async fn by_name(
+    tx: &mut TenantTx,
+    name: &ObjectName,
+) -> Result<Option<ProviderId>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "select id from providers where tenant_id = $1 and namespace = $2 and name = $3 and not is_deleted
+         order by inserted_at desc limit 1",
+        tx.tenant().0,
+        name.namespace,
+        name.name,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(id.map(ProviderId))
+}
+
+/// Marks the provider of this object as deleted: it is gone from normal reads and its account
+/// is free to be declared again. The row, if there was one.
+pub async fn retire(
+    tx: &mut TenantTx,
+    object: ObjectUid,
+) -> Result<Option<ProviderId>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "update providers set is_deleted = true, deleted_at = coalesce(deleted_at, now()), updated_at = now()
+         where tenant_id = $1 and object_uid = $2 returning id",
+        tx.tenant().0,
+        object.0,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(id.map(ProviderId))
+}
+
+/// A provider marked as deleted because its namespace or tenant goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retired {
+    /// The row.
+    pub id: ProviderId,
+    /// Its own policy keeps the rows.
+    pub retain: bool,
+}
+
+/// Marks every provider of a namespace (of the tenant, without one) as deleted.
+pub async fn retire_namespace(
+    tx: &mut TenantTx,
+    namespace: Option<&str>,
+) -> Result<Vec<Retired>, StoreError> {
+    let rows = sqlx::query!(
+        "update providers set is_deleted = true, deleted_at = coalesce(deleted_at, now()), updated_at = now()
+         where tenant_id = $1 and ($2::text is null or namespace = $2) and not retained
+         returning id, deletion_policy",
+        tx.tenant().0,
+        namespace,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Retired {
+            id: ProviderId(row.id),
+            retain: row.deletion_policy == "Retain",
+        })
+        .collect())
+}
+
+/// Keeps the rows of a provider whose object goes: detached, hidden, never revived unasked.
+pub async fn retain(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update providers set retained = true, object_uid = null, updated_at = now()
+         where tenant_id = $1 and id = $2",
+        tx.tenant().0,
+        id.0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Writes only what a scan's outcome says about the connection; never the whole row, which
+/// would undo a deletion that came in between.
+pub async fn set_connected(tx: &mut TenantTx, id: Uuid, connected: bool) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update providers set connected = $3, connection_last_checked_at = now()
+         where tenant_id = $1 and id = $2 and not is_deleted",
+        tx.tenant().0,
+        id,
+        connected,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
