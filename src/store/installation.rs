@@ -12,7 +12,7 @@ use super::{AdminStore, StoreError};
 use crate::domain::ids::InstallationId;
 
 /// A lease not renewed for this long no longer stands in the way of a take-over.
-pub const LEASE_TERM: Duration = Duration::from_secs(5 * 60);
+pub const LEASE_TERM: Duration = Duration::from_mins(5);
 
 const LEASE: &str = "installation";
 

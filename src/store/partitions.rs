@@ -8,7 +8,8 @@ use jiff::{Timestamp, ToSpan as _, Zoned, tz::TimeZone};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{AdminStore, StoreError};
+use super::{AdminStore, StoreError, TenantTx};
+use crate::domain::ids::ScanId;
 use crate::domain::uuid7;
 
 /// Tables by month, each ranged on a `UUIDv7`.
@@ -42,6 +43,19 @@ pub async fn ensure_months(
         }
     }
     Ok(made)
+}
+
+/// Whether the month that a scan's findings belong to is there in every partitioned table.
+pub async fn month_exists(tx: &mut TenantTx, scan: ScanId) -> Result<bool, StoreError> {
+    let month = uuid7::uuid7_to_datetime(scan.0)
+        .map_err(|error| StoreError::Refused(error.to_string()))?
+        .to_zoned(TimeZone::UTC);
+    for table in PARTITIONED {
+        if !is_attached(tx.conn(), table, &partition_name(table, &month)).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// `findings_2026_nov`.

@@ -5,7 +5,12 @@
 //! the server and ends it when its standard input closes, which happens however the test
 //! process ends.
 
-#![allow(dead_code, reason = "not every test binary uses all of it")]
+#![allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a harness that cannot go on fails the test; not every test uses all of it"
+)]
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -112,6 +117,11 @@ impl Db {
     /// The server's superuser; no program of ours ever gets it.
     pub fn superuser_url(&self) -> String {
         self.url("postgres")
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The URL for another role, `name` or `name:password`.

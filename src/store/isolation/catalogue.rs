@@ -10,26 +10,33 @@ pub(super) struct Role {
     pub name: String,
     pub is_current: bool,
     pub is_session: bool,
-    pub superuser: bool,
-    pub bypassrls: bool,
-    pub createrole: bool,
-    pub replication: bool,
-    /// Owns the schema or something in it.
-    pub owner: bool,
+    /// `superuser`, `bypassrls`, `createrole`, `replication`; `owner` of the schema or of
+    /// something in it.
+    pub powers: Vec<String>,
+}
+
+impl Role {
+    pub(super) fn has(&self, power: &str) -> bool {
+        self.powers.iter().any(|own| own == power)
+    }
 }
 
 pub(super) async fn reachable_roles(conn: &mut PgConnection) -> Result<Vec<Role>, StoreError> {
     Ok(sqlx::query_as!(
         Role,
         r#"select r.rolname::text as "name!", r.rolname = current_user as "is_current!",
-               r.rolname = session_user as "is_session!", r.rolsuper as "superuser!",
-               r.rolbypassrls as "bypassrls!", r.rolcreaterole as "createrole!",
-               r.rolreplication as "replication!",
-               (exists (select from pg_namespace n
-                        where n.nspname = 'prowler' and n.nspowner = r.oid)
-                or exists (select from pg_class c
-                           where c.relnamespace = to_regnamespace('prowler')
-                             and c.relowner = r.oid)) as "owner!"
+               r.rolname = session_user as "is_session!",
+               array_remove(array[
+                   case when r.rolsuper then 'superuser' end,
+                   case when r.rolbypassrls then 'bypassrls' end,
+                   case when r.rolcreaterole then 'createrole' end,
+                   case when r.rolreplication then 'replication' end,
+                   case when exists (select from pg_namespace n
+                                     where n.nspname = 'prowler' and n.nspowner = r.oid)
+                          or exists (select from pg_class c
+                                     where c.relnamespace = to_regnamespace('prowler')
+                                       and c.relowner = r.oid) then 'owner' end
+               ], null) as "powers!"
            from pg_roles r
            where pg_has_role(session_user, r.oid, 'member')
               or pg_has_role(current_user, r.oid, 'member')

@@ -80,7 +80,7 @@ pub(super) fn role(roles: &[Role]) -> Vec<Finding> {
     // A superuser is a member of everything; the rest of the list would only repeat that.
     if let Some(own) = roles
         .iter()
-        .find(|role| role.superuser && (role.is_current || role.is_session))
+        .find(|role| role.has("superuser") && (role.is_current || role.is_session))
     {
         return vec![error(
             &own.name,
@@ -110,25 +110,25 @@ pub(super) fn role(roles: &[Role]) -> Vec<Finding> {
                 )
             }
         };
-        if role.superuser {
+        if role.has("superuser") {
             refuse(
                 "is a superuser, whom row-level security does not bind",
                 revoke(),
             );
         }
-        if role.bypassrls {
+        if role.has("bypassrls") {
             refuse("has BYPASSRLS: no policy binds it", revoke());
         }
-        if role.createrole {
+        if role.has("createrole") {
             refuse(
                 "has CREATEROLE and can make itself a member of others",
                 revoke(),
             );
         }
-        if role.replication {
+        if role.has("replication") {
             refuse("has REPLICATION and can copy every row", revoke());
         }
-        if role.owner || role.name == ADMIN {
+        if role.has("owner") || role.name == ADMIN {
             refuse(
                 "owns the schema and can switch row-level security off",
                 revoke(),
@@ -162,7 +162,10 @@ pub(super) fn admin(roles: &[Role]) -> Vec<Finding> {
             ),
         )];
     }
-    if roles.iter().any(|role| role.superuser || role.bypassrls) {
+    if roles
+        .iter()
+        .any(|role| role.has("superuser") || role.has("bypassrls"))
+    {
         return vec![warning(
             current,
             "It needs neither SUPERUSER nor BYPASSRLS: the fewer rights the better. \
@@ -305,9 +308,8 @@ fn is_own_rows(text: &str, key: &str) -> bool {
 /// Only the stated privileges, and none for everyone.
 pub(super) fn grants(grants: &[Grant]) -> Vec<Finding> {
     let allowed = |grant: &Grant| match (grant.kind.as_str(), grant.privilege.as_str()) {
-        ("schema", "usage") => true,
+        ("schema", "usage") | ("v", "select") => true,
         ("function", "execute") => DEFINER_FUNCTIONS.contains(&grant.object.as_str()),
-        ("v", "select") => true,
         ("r" | "p", privilege) => open_table(&grant.object)
             .unwrap_or(&["select", "insert", "update", "delete"])
             .contains(&privilege),
