@@ -67,6 +67,6 @@ need_packages() {
     else
       trap - EXIT
     fi
-    apt-get -qq -o DPkg::Lock::Timeout=300 install --no-install-recommends -y "${missing[@]}" >&2
+    apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends -y "${missing[@]}" >/dev/null
   ) 9>/run/lock/prowler-operator-apt.lock || die "could not install: ${missing[*]}"
 }
