@@ -19,6 +19,7 @@ pub mod roles;
 pub mod scans;
 pub mod schedules;
 pub mod schema;
+pub mod survey;
 pub mod tenant_tx;
 pub mod tenants;
 

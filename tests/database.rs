@@ -1,16 +1,29 @@
 //! The database as the program finds it: isolation, migrations, start-up, partitions.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 mod support;
 
+#[path = "database/check.rs"]
+mod check;
 #[path = "database/documents.rs"]
 mod documents;
 #[path = "database/isolation.rs"]
 mod isolation;
 #[path = "database/migrate.rs"]
 mod migrate;
+#[path = "database/partitions.rs"]
+mod partitions;
 #[path = "database/rules.rs"]
 mod rules;
 #[path = "database/seed.rs"]
 mod seed;
 #[path = "database/start.rs"]
 mod start;
+#[path = "database/store.rs"]
+mod store;

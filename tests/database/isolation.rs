@@ -245,7 +245,7 @@ async fn tables_of_no_tenant_are_not_written(user: &mut PgConnection, relation: 
 fn code(error: &sqlx::Error) -> String {
     error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .unwrap_or_default()
         .into_owned()
 }

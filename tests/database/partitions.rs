@@ -1,0 +1,116 @@
+//! Months are made apart, protected and attached, by any number at once.
+
+use jiff::Timestamp;
+use prowler_operator::domain::ids::{ScanId, TenantId};
+use prowler_operator::domain::uuid7::datetime_to_uuid7;
+use prowler_operator::store::{StoreError, partitions};
+use uuid::Uuid;
+
+use crate::support::db::{Db, run};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_month_of_a_scan_and_the_following_ones_are_made_once() {
+    let db = Db::new().await;
+    let admin = db.admin().await;
+    // The last millisecond of a year, in UTC.
+    let from = at("2026-12-31T23:59:59.999Z");
+    let made = partitions::ensure_months(&admin, from, 2).await.unwrap();
+    assert_eq!(
+        made,
+        [
+            "findings_2026_dec",
+            "resource_finding_mappings_2026_dec",
+            "findings_2027_jan",
+            "resource_finding_mappings_2027_jan",
+        ]
+    );
+    let again = partitions::ensure_months(&admin, from, 3).await.unwrap();
+    assert_eq!(
+        again,
+        ["findings_2027_feb", "resource_finding_mappings_2027_feb"]
+    );
+}
+
+#[tokio::test]
+async fn every_moment_of_a_month_finds_its_partition_and_no_other() {
+    let db = Db::new().await;
+    partitions::ensure_months(&db.admin().await, at("2026-11-15T00:00:00Z"), 2)
+        .await
+        .unwrap();
+    let mut conn = db.admin_conn().await;
+    for (moment, partition) in [
+        ("2026-11-01T00:00:00Z", "resource_finding_mappings_2026_nov"),
+        (
+            "2026-11-30T23:59:59.999Z",
+            "resource_finding_mappings_2026_nov",
+        ),
+        ("2026-12-01T00:00:00Z", "resource_finding_mappings_2026_dec"),
+    ] {
+        for random in [0, u128::MAX] {
+            let id = datetime_to_uuid7(at(moment), random).unwrap();
+            let found: String = sqlx::query_scalar(
+                "insert into resource_finding_mappings (tenant_id, resource_id, finding_id)
+                 values ($1, $1, $1) returning tableoid::regclass::text",
+            )
+            .bind(id)
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+            assert_eq!(found, partition, "{moment}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_at_once_make_each_month_once() {
+    let db = Db::new().await;
+    let mut admins = Vec::new();
+    for _ in 0..10 {
+        admins.push(db.admin().await);
+    }
+    let all = futures::future::join_all(
+        admins
+            .iter()
+            .map(|admin| partitions::ensure_months(admin, at("2026-11-05T00:00:00Z"), 3)),
+    )
+    .await;
+    let made: usize = all.into_iter().map(|made| made.unwrap().len()).sum();
+    assert_eq!(made, 6);
+}
+
+#[tokio::test]
+async fn a_month_knows_whether_it_is_there() {
+    let db = Db::new().await;
+    let store = db.store().await;
+    let scan = ScanId(datetime_to_uuid7(at("2026-11-05T00:00:00Z"), 1).unwrap());
+    let mut tx = store.tenant(TenantId(Uuid::from_u128(1))).await.unwrap();
+    assert!(!partitions::month_exists(&mut tx, scan).await.unwrap());
+    partitions::ensure_months(&db.admin().await, at("2026-11-30T00:00:00Z"), 1)
+        .await
+        .unwrap();
+    assert!(partitions::month_exists(&mut tx, scan).await.unwrap());
+    let v4 = ScanId(Uuid::from_u128(0x9c5b_94b1_35ad_49bb_b118_8e8f_c24a_bf80));
+    let error = partitions::month_exists(&mut tx, v4).await.unwrap_err();
+    assert_eq!(error.to_string(), "Invalid UUIDv7 value.");
+}
+
+#[tokio::test]
+async fn a_locked_table_is_not_waited_for_and_the_next_call_goes_on() {
+    let db = Db::new().await;
+    let admin = db.admin().await;
+    let mut other = db.admin_conn().await;
+    run(&mut other, "begin; lock table findings in share mode").await;
+    let error = partitions::ensure_months(&admin, at("2026-11-05T00:00:00Z"), 1)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    run(&mut other, "rollback").await;
+    let made = partitions::ensure_months(&admin, at("2026-11-05T00:00:00Z"), 1)
+        .await
+        .unwrap();
+    assert_eq!(made.len(), 2);
+}
