@@ -1,0 +1,9 @@
+//! The chart, and the whole line on a real cluster: kubelet, containerd, the images, the demo.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "cluster/chart.rs"]
+mod chart;
+#[path = "cluster/command.rs"]
+mod command;

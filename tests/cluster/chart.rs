@@ -1,0 +1,994 @@
+//! What the chart renders: rights, security contexts, toggles, and the same bytes each time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use prowler_operator::config::file::FileConfig;
+use serde_json::{Value, json};
+
+use crate::command::{command, documents, fail, helm, succeed, top};
+
+const CHART: &str = "charts/prowler-operator";
+const EMBEDDED: &str = "database.embedded=true";
+
+fn template(sets: &[&str]) -> std::process::Command {
+    let mut args = vec![
+        "template",
+        "prowler-operator",
+        CHART,
+        "--namespace",
+        "prowler-operator-system",
+    ];
+    for set in sets {
+        args.extend(["--set", set]);
+    }
+    command(helm(), &args)
+}
+
+fn render(sets: &[&str]) -> Vec<Value> {
+    documents(&succeed(template(sets)))
+}
+
+fn embedded(sets: &[&str]) -> Vec<Value> {
+    render(&[&[EMBEDDED], sets].concat())
+}
+
+fn kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|o| o["kind"] == kind).collect()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn one<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    objects
+        .iter()
+        .find(|o| o["kind"] == kind && self::name(o) == name)
+        .unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn list(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+/// Every pod the chart makes, with the name of its owner.
+fn pods(objects: &[Value]) -> Vec<(String, &Value)> {
+    objects
+        .iter()
+        .filter_map(|object| {
+            let spec = match object["kind"].as_str()? {
+                "Pod" => &object["spec"],
+                "Deployment" | "StatefulSet" => &object["spec"]["template"]["spec"],
+                _ => return None,
+            };
+            Some((format!("{} {}", object["kind"], name(object)), spec))
+        })
+        .collect()
+}
+
+fn containers(pod: &Value) -> Vec<&Value> {
+    ["initContainers", "containers"]
+        .iter()
+        .flat_map(|field| pod[field].as_array().into_iter().flatten())
+        .collect()
+}
+
+fn rules(objects: &[Value]) -> Vec<(&Value, &Value)> {
+    objects
+        .iter()
+        .filter(|o| matches!(o["kind"].as_str(), Some("ClusterRole" | "Role")))
+        .flat_map(|role| {
+            role["rules"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(move |rule| (role, rule))
+        })
+        .collect()
+}
+
+/// Every set of values the chart's other tests use, for what must hold in all of them.
+const MATRIX: &[&[&str]] = &[
+    &[EMBEDDED],
+    &["database.existingSecret=db"],
+    &[EMBEDDED, "rbac.namespaces={a,b}"],
+    &[
+        EMBEDDED,
+        "networkPolicy.enabled=true",
+        "metrics.serviceMonitor.enabled=true",
+    ],
+    &[EMBEDDED, "server.tls.existingSecret=mine"],
+    &[
+        EMBEDDED,
+        "server.tls.certManager.enabled=true",
+        "server.tls.certManager.issuerRef.name=ca",
+    ],
+    &[
+        EMBEDDED,
+        "postgres.persistence.enabled=false",
+        "crds.enabled=false",
+    ],
+];
+
+#[test]
+fn two_renderings_are_equal_byte_for_byte() {
+    for sets in MATRIX {
+        assert_eq!(succeed(template(sets)), succeed(template(sets)));
+    }
+}
+
+#[test]
+fn no_template_asks_for_time_chance_or_the_cluster() {
+    let functions = [
+        "lookup", "now", "rand", "gen", "uuidv4", "htpasswd", "bcrypt", "ago",
+    ];
+    let mut files = vec![top().join(CHART).join("templates")];
+    let mut seen = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for action in text
+            .split("{{")
+            .skip(1)
+            .filter_map(|t| t.split("}}").next())
+        {
+            if action
+                .trim_start_matches('-')
+                .trim_start()
+                .starts_with("/*")
+            {
+                continue;
+            }
+            for word in action.split(|c: char| !c.is_alphanumeric()) {
+                let forbidden = functions
+                    .iter()
+                    .any(|f| word == *f || (["rand", "gen"].contains(f) && word.starts_with(f)));
+                assert!(!forbidden, "{}: {{{{{action}}}}}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "only {seen} actions read");
+}
+
+#[test]
+fn no_cluster_wide_right_to_secrets() {
+    for sets in MATRIX {
+        let objects = render(sets);
+        let mut roles = BTreeSet::new();
+        for (role, rule) in rules(&objects) {
+            let resources = list(&rule["resources"]);
+            if resources
+                .iter()
+                .any(|r| r.starts_with("secrets") || *r == "*")
+            {
+                roles.insert((role["kind"].as_str().unwrap(), name(role)));
+            }
+        }
+        assert_eq!(
+            roles,
+            BTreeSet::from([
+                ("ClusterRole", "prowler-operator-secret-reader"),
+                ("Role", "prowler-operator-controller"),
+            ])
+        );
+        // Only the controller binds the reader, and only in a namespace.
+        for binding in objects
+            .iter()
+            .filter(|o| o["kind"].as_str().unwrap().ends_with("RoleBinding"))
+        {
+            assert_ne!(binding["roleRef"]["name"], "prowler-operator-secret-reader");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_read_by_name_in_the_own_namespace() {
+    let objects = embedded(&[]);
+    let role = one(&objects, "Role", "prowler-operator-controller");
+    for rule in role["rules"].as_array().unwrap() {
+        if list(&rule["resources"]) != ["secrets"] {
+            continue;
+        }
+        if rule["resourceNames"].is_null() {
+            assert_eq!(list(&rule["verbs"]), ["create"]);
+        } else {
+            assert!(
+                list(&rule["verbs"])
+                    .iter()
+                    .all(|v| ["get", "update"].contains(v))
+            );
+        }
+    }
+    // With a database and a certificate of one's own, only the id is left to read.
+    let objects = render(&[
+        "database.existingSecret=db",
+        "server.tls.existingSecret=tls",
+    ]);
+    let role = one(&objects, "Role", "prowler-operator-controller");
+    let named: Vec<_> = role["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|r| list(&r["resources"]) == ["secrets"] && !r["resourceNames"].is_null())
+        .map(|r| (list(&r["resourceNames"]), list(&r["verbs"])))
+        .collect();
+    assert_eq!(
+        named,
+        [(vec!["prowler-operator-installation"], vec!["get"])]
+    );
+}
+
+#[test]
+fn no_wildcard_no_escalate_and_bind_only_for_the_secret_reader() {
+    for sets in MATRIX {
+        for (role, rule) in rules(&render(sets)) {
+            for field in ["apiGroups", "resources", "verbs"] {
+                assert!(!list(&rule[field]).contains(&"*"), "{}", name(role));
+            }
+            let verbs = list(&rule["verbs"]);
+            for verb in ["escalate", "impersonate", "deletecollection"] {
+                assert!(!verbs.contains(&verb), "{}: {verb}", name(role));
+            }
+            if verbs.contains(&"bind") {
+                assert_eq!(list(&rule["resources"]), ["clusterroles"]);
+                assert_eq!(
+                    list(&rule["resourceNames"]),
+                    ["prowler-operator-secret-reader"]
+                );
+            }
+            for resource in list(&rule["resources"]) {
+                assert!(
+                    !["pods/exec", "pods/attach", "nodes", "serviceaccounts/token"]
+                        .contains(&resource),
+                    "{}: {resource}",
+                    name(role)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_cluster_role_joins_the_built_in_ones() {
+    for sets in MATRIX {
+        for object in render(sets) {
+            let labels = object["metadata"]["labels"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            assert!(
+                !labels
+                    .keys()
+                    .any(|l| l.starts_with("rbac.authorization.k8s.io/")),
+                "{}",
+                name(&object)
+            );
+            assert!(object["aggregationRule"].is_null());
+        }
+    }
+}
+
+#[test]
+fn the_controller_reviews_no_tokens_and_the_server_writes_nothing() {
+    let objects = embedded(&[]);
+    for (role, rule) in rules(&objects) {
+        let server = ["prowler-operator-server", "prowler-operator-uploads"].contains(&name(role));
+        let review = list(&rule["resources"]) == ["tokenreviews"];
+        assert!(!review || server);
+        if server {
+            let expected = if review { "create" } else { "get" };
+            assert_eq!(list(&rule["verbs"]), [expected]);
+        }
+    }
+}
+
+#[test]
+fn the_rights_cover_every_kind_with_status_and_finalizers() {
+    let objects = embedded(&[]);
+    let role = one(&objects, "ClusterRole", "prowler-operator-controller");
+    let granted: BTreeSet<&str> = role["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rule| list(&rule["resources"]))
+        .collect();
+    for crd in prowler_operator::api::all_crds() {
+        let plural = crd.spec.names.plural;
+        for resource in [
+            plural.clone(),
+            format!("{plural}/status"),
+            format!("{plural}/finalizers"),
+        ] {
+            assert!(granted.contains(resource.as_str()), "{resource}");
+        }
+    }
+}
+
+#[test]
+fn listed_namespaces_narrow_jobs_secrets_and_bindings() {
+    let objects = embedded(&["rbac.namespaces={a,b}"]);
+    let wide: BTreeSet<&str> = kind(&objects, "ClusterRoleBinding")
+        .into_iter()
+        .map(name)
+        .collect();
+    assert_eq!(
+        wide,
+        BTreeSet::from(["prowler-operator-controller", "prowler-operator-server"])
+    );
+    for role in ["prowler-operator-scans", "prowler-operator-uploads"] {
+        let namespaces: Vec<_> = kind(&objects, "RoleBinding")
+            .into_iter()
+            .filter(|b| b["roleRef"]["name"] == role)
+            .map(|b| b["metadata"]["namespace"].as_str().unwrap())
+            .collect();
+        assert_eq!(namespaces, ["a", "b"], "{role}");
+    }
+    // What is still granted everywhere is its own kinds, namespaces, events and token reviews.
+    for (role, rule) in rules(&objects) {
+        if role["kind"] == "ClusterRole" && wide.contains(name(role)) {
+            for resource in list(&rule["resources"]) {
+                assert!(
+                    resource.starts_with("prowler")
+                        || resource.starts_with("scanschedules")
+                        || ["namespaces", "events", "tokenreviews"].contains(&resource),
+                    "{resource}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_pod_is_restricted_and_bounded() {
+    for sets in MATRIX {
+        let objects = render(sets);
+        let pods = pods(&objects);
+        assert!(pods.len() >= 3);
+        for (owner, pod) in pods {
+            let context = &pod["securityContext"];
+            assert_eq!(context["runAsNonRoot"], true, "{owner}");
+            assert!(context["runAsUser"].as_i64().unwrap() > 0, "{owner}");
+            assert_eq!(
+                context["seccompProfile"]["type"], "RuntimeDefault",
+                "{owner}"
+            );
+            for field in ["hostNetwork", "hostPID", "hostIPC"] {
+                assert!(pod[field].is_null(), "{owner}: {field}");
+            }
+            for volume in pod["volumes"].as_array().into_iter().flatten() {
+                assert!(volume["hostPath"].is_null(), "{owner}");
+            }
+            for container in containers(pod) {
+                let container_name = name_of(container);
+                let context = &container["securityContext"];
+                let expected = json!({
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                });
+                assert_eq!(*context, expected, "{owner}: {container_name}");
+                let resources = &container["resources"];
+                for bound in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
+                    assert!(
+                        resources.pointer(bound).is_some(),
+                        "{owner}: {container_name} {bound}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn name_of(container: &Value) -> &str {
+    container["name"].as_str().unwrap()
+}
+
+#[test]
+fn only_controller_and_server_get_a_token_of_the_cluster() {
+    for (owner, pod) in pods(&embedded(&[])) {
+        let speaks = owner.contains("Deployment");
+        assert_eq!(
+            pod["automountServiceAccountToken"] == false,
+            !speaks,
+            "{owner}"
+        );
+    }
+}
+
+#[test]
+fn the_admin_url_goes_to_migrate_controller_and_check_only() {
+    let objects = embedded(&[]);
+    let mut with_admin = BTreeSet::new();
+    for (_, pod) in pods(&objects) {
+        for container in containers(pod) {
+            let env = container["env"].as_array().into_iter().flatten();
+            if env.clone().any(|e| e["name"] == "DATABASE_ADMIN_URL") {
+                with_admin.insert(name_of(container));
+            }
+        }
+    }
+    assert_eq!(
+        with_admin,
+        BTreeSet::from(["check", "controller", "migrate"])
+    );
+}
+
+#[test]
+fn bootstrap_runs_first_then_migrate_and_no_hook_does() {
+    let objects = embedded(&[]);
+    let deployment = one(&objects, "Deployment", "prowler-operator-controller");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let order: Vec<_> = pod["initContainers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(name_of)
+        .collect();
+    assert_eq!(order, ["bootstrap", "migrate"]);
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    for object in &objects {
+        let hook = &object["metadata"]["annotations"]["helm.sh/hook"];
+        assert!(hook.is_null() || hook == "test", "{}", name(object));
+        assert_ne!(object["kind"], "Job");
+        assert_ne!(
+            object["kind"], "Secret",
+            "passwords are made in the cluster"
+        );
+    }
+}
+
+#[test]
+fn a_secret_that_bootstrap_makes_does_not_keep_bootstrap_from_starting() {
+    let objects = embedded(&[]);
+    let controller = one(&objects, "Deployment", "prowler-operator-controller");
+    for volume in controller["spec"]["template"]["spec"]["volumes"]
+        .as_array()
+        .unwrap()
+    {
+        assert!(volume["secret"].is_null() || volume["secret"]["optional"] == true);
+    }
+    // The others wait for theirs.
+    for (kind, owner) in [
+        ("Deployment", "prowler-operator-server"),
+        ("StatefulSet", "prowler-operator-postgres"),
+    ] {
+        let pod = &one(&objects, kind, owner)["spec"]["template"]["spec"];
+        let secrets: Vec<_> = pod["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|v| !v["secret"].is_null())
+            .collect();
+        assert_eq!(secrets.len(), 2, "{owner}");
+        for volume in secrets {
+            assert!(volume["secret"]["optional"].is_null());
+            // Named keys only: the key of the CA stays out of reach.
+            let keys: Vec<_> = volume["secret"]["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| &i["key"])
+                .collect();
+            assert!(!keys.contains(&&json!("ca.key")));
+        }
+    }
+}
+
+#[test]
+fn definitions_come_with_the_release_and_stay_after_it() {
+    let of = |sets: &[&str]| -> Vec<Value> {
+        embedded(sets)
+            .into_iter()
+            .filter(|o| o["kind"] == "CustomResourceDefinition")
+            .collect()
+    };
+    let kept = of(&[]);
+    assert_eq!(kept.len(), prowler_operator::api::all_crds().len());
+    for crd in &kept {
+        assert_eq!(
+            crd["metadata"]["annotations"]["helm.sh/resource-policy"],
+            "keep"
+        );
+    }
+    for crd in of(&["crds.keep=false"]) {
+        assert!(crd["metadata"]["annotations"].is_null());
+    }
+    assert!(of(&["crds.enabled=false"]).is_empty());
+}
+
+#[test]
+fn definitions_in_the_chart_are_those_of_the_program() {
+    let rendered = embedded(&[]);
+    for crd in prowler_operator::api::all_crds() {
+        let name = crd.metadata.name.clone().unwrap();
+        let found: CustomResourceDefinition =
+            serde_json::from_value(one(&rendered, "CustomResourceDefinition", &name).clone())
+                .unwrap();
+        // Not assert_eq: nobody reads two whole definitions.
+        assert!(found.spec == crd.spec, "{name} is out of date: make crds");
+    }
+    for folder in ["crds", "charts/prowler-operator/files/crds"] {
+        let files = std::fs::read_dir(top().join(folder)).unwrap().count();
+        assert_eq!(
+            files,
+            prowler_operator::api::all_crds().len(),
+            "{folder}: make crds"
+        );
+    }
+    for file in std::fs::read_dir(top().join("crds")).unwrap() {
+        let file = file.unwrap();
+        let copy = top()
+            .join("charts/prowler-operator/files/crds")
+            .join(file.file_name());
+        assert_eq!(
+            std::fs::read_to_string(file.path()).unwrap(),
+            std::fs::read_to_string(copy).unwrap(),
+            "make crds"
+        );
+    }
+}
+
+#[test]
+fn every_label_and_name_fits_however_long_the_release() {
+    let long = "r".repeat(53);
+    let objects = documents(&succeed(command(
+        helm(),
+        &[
+            "template",
+            &long,
+            CHART,
+            "--set",
+            EMBEDDED,
+            "--set",
+            "metrics.serviceMonitor.enabled=true",
+        ],
+    )));
+    for object in &objects {
+        if object["kind"] != "CustomResourceDefinition" {
+            assert!(name(object).len() <= 63, "{}", name(object));
+        }
+    }
+}
+
+#[test]
+fn objects_carry_the_recommended_labels() {
+    for object in embedded(&["commonLabels.team=security"]) {
+        let labels = &object["metadata"]["labels"];
+        for label in ["name", "instance", "version", "part-of", "managed-by"] {
+            assert!(
+                labels[format!("app.kubernetes.io/{label}")].is_string(),
+                "{}",
+                name(&object)
+            );
+        }
+        assert_eq!(labels["helm.sh/chart"], "prowler-operator-0.1.0");
+        assert_eq!(labels["team"], "security");
+    }
+}
+
+#[test]
+fn values_nobody_reads_are_refused() {
+    for (set, complaint) in [
+        ("replicas=3", "'replicas' not allowed"),
+        ("scanner.images=x", "'images' not allowed"),
+        ("server.tls.secretName=x", "'secretName' not allowed"),
+        ("limits.scanMemory.max=1Gi", "'max' not allowed"),
+        ("controller.replicaCount=-1", "minimum"),
+        ("controller.replicaCount=two", "want integer"),
+        ("image.digest=abc", "does not match pattern"),
+        ("log.format=xml", "must be one of"),
+        ("limits.scanMemory.ceiling=lots", "does not match pattern"),
+        ("scanner.image=", "minLength"),
+        ("tenancy.deniedNamespaces={Upper}", "does not match pattern"),
+        ("scanner.extraEnv[0].value=x", "missing property 'name'"),
+    ] {
+        let error = fail(template(&[EMBEDDED, set]));
+        assert!(error.contains(complaint), "{set}: {error}");
+    }
+}
+
+#[test]
+fn a_release_without_database_or_with_two_says_what_to_do() {
+    let none = fail(template(&[]));
+    assert!(
+        none.contains("database.existingSecret, or set database.embedded=true"),
+        "{none}"
+    );
+    let both = fail(template(&[EMBEDDED, "database.existingSecret=x"]));
+    assert!(both.contains("exclude each other"), "{both}");
+}
+
+fn config(objects: &[Value]) -> FileConfig {
+    let map = one(objects, "ConfigMap", "prowler-operator-config");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), map["data"]["config.yaml"].as_str().unwrap()).unwrap();
+    FileConfig::load(file.path()).unwrap()
+}
+
+#[test]
+fn the_controller_reads_the_configuration_that_the_chart_writes() {
+    let defaults = config(&embedded(&[]));
+    assert_eq!(
+        defaults.upload.image,
+        "ghcr.io/prowler-operator/prowler-operator:0.1.0"
+    );
+    assert!(defaults.scanner.allowed_images.is_empty());
+    assert_eq!(defaults.limits.scan_deadline_seconds.ceiling, 48 * 3600);
+
+    let full = config(&embedded(&[
+        "image.registry=localhost:5000",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        "scanner.image=example.org/prowler:1",
+        "scanner.allowedImages={example.org/*}",
+        "scanner.imagePullSecrets[0].name=pull",
+        "scanner.extraEnv[0].name=HTTPS_PROXY",
+        "scanner.extraEnv[0].value=http://proxy:3128",
+        "scanner.nodeSelector.pool=scans",
+        "scanner.tolerations[0].key=scans",
+        "scanner.tolerations[0].operator=Exists",
+        "scanner.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=x",
+        "scanner.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Exists",
+        "scanner.priorityClassName=low",
+        "scanner.podLabels.team=security",
+        "scanner.podAnnotations.note=on",
+        "scanner.resources.limits.memory=1Gi",
+        "upload.resources.limits.memory=64Mi",
+        "queues.scans.maxConcurrent=7",
+        "tenancy.deniedNamespaces={platform-*}",
+        "retry.maxAttempts=5",
+        "jobTtlSeconds=900",
+        "partitions.monthsAhead=2",
+        "limits.concurrentScans.ceiling=9",
+    ]));
+    assert_eq!(
+        full.upload.image,
+        format!(
+            "localhost:5000/prowler-operator/prowler-operator@sha256:{}",
+            "0".repeat(64)
+        )
+    );
+    assert_eq!(full.scanner.image, "example.org/prowler:1");
+    assert_eq!(full.scanner.allowed_images, ["example.org/*"]);
+    assert_eq!(full.scanner.image_pull_secrets, ["pull"]);
+    assert_eq!(full.scanner.extra_env[0].name, "HTTPS_PROXY");
+    assert_eq!(full.scanner.node_selector["pool"], "scans");
+    assert_eq!(full.scanner.tolerations[0].key.as_deref(), Some("scans"));
+    assert!(full.scanner.affinity.unwrap().node_affinity.is_some());
+    assert_eq!(full.scanner.priority_class_name.as_deref(), Some("low"));
+    assert_eq!(full.scanner.pod_labels["team"], "security");
+    assert_eq!(full.scanner.pod_annotations["note"], "on");
+    assert_eq!(
+        full.scanner.resources.unwrap().limits.unwrap()["memory"].0,
+        "1Gi"
+    );
+    assert_eq!(
+        full.upload.resources.unwrap().limits.unwrap()["memory"].0,
+        "64Mi"
+    );
+    assert_eq!(full.queues.scans.max_concurrent, 7);
+    assert_eq!(full.tenancy.denied_namespaces, ["platform-*"]);
+    assert_eq!(full.retry.max_attempts, 5);
+    assert_eq!(full.job_ttl_seconds, 900);
+    assert_eq!(full.partitions.months_ahead, 2);
+    assert_eq!(full.limits.concurrent_scans.ceiling, 9);
+}
+
+#[test]
+fn the_defaults_in_the_values_are_those_of_the_program() {
+    let chart = config(&embedded(&[]));
+    let program: FileConfig =
+        serde_saphyr::from_str("{scanner: {image: x}, upload: {image: y}}").unwrap();
+    assert_eq!(
+        format!("{:?}", chart.limits),
+        format!("{:?}", program.limits)
+    );
+    assert_eq!(
+        format!("{:?}", chart.queues),
+        format!("{:?}", program.queues)
+    );
+    assert_eq!(
+        format!("{:?}", chart.tenancy),
+        format!("{:?}", program.tenancy)
+    );
+    assert_eq!(format!("{:?}", chart.retry), format!("{:?}", program.retry));
+    assert_eq!(
+        format!("{:?}", chart.partitions),
+        format!("{:?}", program.partitions)
+    );
+    assert_eq!(chart.job_ttl_seconds, program.job_ttl_seconds);
+}
+
+#[test]
+fn a_changed_configuration_makes_new_controllers_and_leaves_the_servers() {
+    let pod = |objects: &[Value], name: &str| {
+        one(objects, "Deployment", name)["spec"]["template"].clone()
+    };
+    let before = embedded(&[]);
+    let after = embedded(&["queues.scans.maxConcurrent=3"]);
+    for (name, changes) in [
+        ("prowler-operator-controller", true),
+        ("prowler-operator-server", false),
+    ] {
+        assert_eq!(pod(&before, name) != pod(&after, name), changes, "{name}");
+    }
+}
+
+#[test]
+fn the_embedded_database_is_there_only_when_asked_for() {
+    let own = render(&["database.existingSecret=db"]);
+    assert!(kind(&own, "StatefulSet").is_empty());
+    assert!(kind(&own, "PersistentVolumeClaim").is_empty());
+    let controller = one(&own, "Deployment", "prowler-operator-controller");
+    let pod = &controller["spec"]["template"]["spec"];
+    let bootstrap = &pod["initContainers"][0];
+    let env: Vec<_> = bootstrap["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(name_of)
+        .collect();
+    assert!(!env.contains(&"DATABASE_SECRET"));
+    assert!(env.contains(&"SERVER_TLS_SECRET"));
+
+    let kept = embedded(&[]);
+    let claim = one(&kept, "PersistentVolumeClaim", "prowler-operator-postgres");
+    assert_eq!(
+        claim["metadata"]["annotations"]["helm.sh/resource-policy"],
+        "keep"
+    );
+    let script = &one(&kept, "ConfigMap", "prowler-operator-postgres")["data"]["postgres-start.sh"];
+    let file = std::fs::read_to_string(top().join(CHART).join("files/postgres-start.sh")).unwrap();
+    assert_eq!(script.as_str().unwrap().trim(), file.trim());
+
+    let tuned = embedded(&["postgres.parameters.max_connections=200"]);
+    let container = &one(&tuned, "StatefulSet", "prowler-operator-postgres")["spec"]["template"]["spec"]
+        ["containers"][0];
+    assert_eq!(list(&container["args"]), ["-c", "max_connections=200"]);
+
+    assert!(
+        kind(
+            &embedded(&["postgres.persistence.existingClaim=mine"]),
+            "PersistentVolumeClaim"
+        )
+        .is_empty()
+    );
+    assert!(
+        kind(
+            &embedded(&["postgres.persistence.enabled=false"]),
+            "PersistentVolumeClaim"
+        )
+        .is_empty()
+    );
+}
+
+#[test]
+fn the_server_takes_a_certificate_of_your_own() {
+    let bootstrap_env = |objects: &[Value]| -> Vec<String> {
+        one(objects, "Deployment", "prowler-operator-controller")["spec"]["template"]["spec"]["initContainers"][0]["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| name_of(e).to_owned())
+            .collect()
+    };
+    let secret = |objects: &[Value]| -> Value {
+        one(objects, "Deployment", "prowler-operator-server")["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|v| v["name"] == "tls")
+            .unwrap()["secret"]["secretName"]
+            .clone()
+    };
+    let given = embedded(&["server.tls.existingSecret=mine"]);
+    assert_eq!(secret(&given), "mine");
+    assert!(!bootstrap_env(&given).contains(&"SERVER_TLS_SECRET".to_owned()));
+
+    let managed = embedded(&[
+        "server.tls.certManager.enabled=true",
+        "server.tls.certManager.issuerRef.name=ca",
+        "server.tls.certManager.issuerRef.kind=ClusterIssuer",
+    ]);
+    let certificate = one(&managed, "Certificate", "prowler-operator-server");
+    assert_eq!(secret(&managed), certificate["spec"]["secretName"]);
+    assert_eq!(
+        list(&certificate["spec"]["dnsNames"])[0],
+        "prowler-operator-server.prowler-operator-system.svc"
+    );
+    assert!(!bootstrap_env(&managed).contains(&"SERVER_TLS_SECRET".to_owned()));
+    let nobody = fail(template(&[EMBEDDED, "server.tls.certManager.enabled=true"]));
+    assert!(nobody.contains("name the issuer"), "{nobody}");
+}
+
+#[test]
+fn each_toggle_adds_or_leaves_out_what_it_says() {
+    let count = |sets: &[&str], wanted: &str| kind(&embedded(sets), wanted).len();
+    assert_eq!(count(&[], "NetworkPolicy"), 0);
+    assert_eq!(count(&["networkPolicy.enabled=true"], "NetworkPolicy"), 3);
+    assert_eq!(count(&[], "PodDisruptionBudget"), 2);
+    assert_eq!(
+        count(
+            &["server.podDisruptionBudget.enabled=false"],
+            "PodDisruptionBudget"
+        ),
+        1
+    );
+    assert_eq!(count(&[], "ServiceMonitor"), 0);
+    assert_eq!(
+        count(&["metrics.serviceMonitor.enabled=true"], "ServiceMonitor"),
+        1
+    );
+    assert_eq!(count(&[], "Service"), 3);
+    assert_eq!(count(&["metrics.service.enabled=false"], "Service"), 2);
+    assert_eq!(
+        count(
+            &["controller.serviceAccount.create=false"],
+            "ServiceAccount"
+        ),
+        1
+    );
+    for wanted in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+        assert_eq!(count(&["rbac.create=false"], wanted), 0, "{wanted}");
+    }
+    let named = embedded(&[
+        "controller.serviceAccount.name=mine",
+        "nameOverride=x",
+        "fullnameOverride=y",
+    ]);
+    let pod = &one(&named, "Deployment", "y-controller")["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], "mine");
+    let extra = embedded(&[
+        "extraObjects[0].kind=ConfigMap",
+        "extraObjects[0].metadata.name=mine",
+    ]);
+    one(&extra, "ConfigMap", "mine");
+}
+
+#[test]
+fn pods_go_where_the_values_say() {
+    for component in ["controller", "server"] {
+        let set = |text: &str| format!("{component}.{text}");
+        let sets = [
+            set("nodeSelector.a=b"),
+            set("tolerations[0].key=c"),
+            set("affinity.podAntiAffinity.x=y"),
+            set("priorityClassName=high"),
+            set("topologySpreadConstraints[0].maxSkew=1"),
+            set("podLabels.d=e"),
+            set("podAnnotations.f=g"),
+            set("extraEnv[0].name=H"),
+            set("extraVolumes[0].name=i"),
+            set("extraVolumeMounts[0].name=i"),
+            set("resources.limits.memory=1Gi"),
+        ];
+        let objects = embedded(&sets.iter().map(String::as_str).collect::<Vec<_>>());
+        let template = &one(
+            &objects,
+            "Deployment",
+            &format!("prowler-operator-{component}"),
+        )["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"]["d"], "e");
+        assert_eq!(template["metadata"]["annotations"]["f"], "g");
+        let pod = &template["spec"];
+        assert_eq!(pod["nodeSelector"]["a"], "b");
+        assert_eq!(pod["tolerations"][0]["key"], "c");
+        assert!(!pod["affinity"]["podAntiAffinity"].is_null());
+        assert_eq!(pod["priorityClassName"], "high");
+        assert_eq!(pod["topologySpreadConstraints"][0]["maxSkew"], 1);
+        let container = &pod["containers"][0];
+        assert!(
+            container["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|e| e["name"] == "H")
+        );
+        assert!(
+            pod["volumes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|v| v["name"] == "i")
+        );
+        assert!(
+            container["volumeMounts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|v| v["name"] == "i")
+        );
+        assert_eq!(container["resources"]["limits"]["memory"], "1Gi");
+    }
+}
+
+#[test]
+fn the_schema_names_every_value_and_every_value_is_explained() {
+    let schema: Value = serde_json::from_str(
+        &std::fs::read_to_string(top().join(CHART).join("values.schema.json")).unwrap(),
+    )
+    .unwrap();
+    let text = std::fs::read_to_string(top().join(CHART).join("values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&text).unwrap();
+    compare("", &values, &schema);
+
+    // A value stands below a comment that explains it, or in a group that has one.
+    let mut comment = false;
+    for line in text.lines() {
+        let words = line.trim_start();
+        if words.starts_with("# --") {
+            comment = true;
+        } else if !words.starts_with('#') && !words.is_empty() {
+            let opens_group = words.ends_with(':');
+            let item = words.starts_with(['-', '{', '}']);
+            let explained = comment || opens_group || item || inside_example(line);
+            assert!(explained, "not explained: {line}");
+            comment = false;
+        }
+    }
+}
+
+/// Lines of a value that is a map of its own, explained above the map.
+fn inside_example(line: &str) -> bool {
+    [
+        "requests:",
+        "limits:",
+        "runAs",
+        "fsGroup",
+        "seccomp",
+        "allowPriv",
+        "readOnlyRoot",
+        "capabilities",
+    ]
+    .iter()
+    .any(|word| line.trim_start().starts_with(word))
+}
+
+fn compare(path: &str, values: &Value, schema: &Value) {
+    let Some(properties) = schema["properties"].as_object() else {
+        return;
+    };
+    assert_eq!(
+        schema["additionalProperties"], false,
+        "{path} is not closed"
+    );
+    for (key, value) in values.as_object().unwrap() {
+        let known = properties.get(key);
+        let known = known.unwrap_or_else(|| panic!("{path}.{key} is not in the schema"));
+        compare(&format!("{path}.{key}"), value, known);
+    }
+    for key in properties
+        .keys()
+        .filter(|key| path.is_empty() && *key != "global")
+    {
+        assert!(values[key] != Value::Null, "{path}.{key} has no default");
+    }
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    let said = succeed(command(
+        helm(),
+        &["lint", CHART, "--strict", "--set", EMBEDDED],
+    ));
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+    assert!(Path::new(&top().join(CHART).join("Chart.yaml")).exists());
+}
+
+#[test]
+fn an_old_cluster_is_refused() {
+    let mut old = template(&[EMBEDDED]);
+    old.args(["--kube-version", "1.32.9"]);
+    let error = fail(old);
+    assert!(error.contains("1.33"), "{error}");
+}
