@@ -43,10 +43,9 @@ fn as_text(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "nothing found\n".to_owned();
     }
-    findings
-        .iter()
-        .map(|finding| format!("{}: {finding}\n", name(finding.severity)))
-        .collect()
+    findings.iter().fold(String::new(), |text, finding| {
+        text + name(finding.severity) + ": " + &finding.to_string() + "\n"
+    })
 }
 
 fn as_json(findings: &[Finding]) -> String {

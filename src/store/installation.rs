@@ -103,6 +103,19 @@ pub async fn renew(admin: &AdminStore, holder: &str) -> Result<Lease, StoreError
     Ok(lease)
 }
 
+/// Who acts for the database now: the holder that renewed the lease within [`LEASE_TERM`]. A
+/// take-over asks this first and refuses while there is one.
+pub async fn live_holder(admin: &AdminStore) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "select holder from leases
+         where name = $1 and renewed_at >= now() - make_interval(secs => $2)",
+        LEASE,
+        LEASE_TERM.as_secs_f64()
+    )
+    .fetch_optional(admin.pool())
+    .await?)
+}
+
 /// Gives the lease up, so that another cluster need not wait for it to run out.
 pub async fn release(admin: &AdminStore, holder: &str) -> Result<(), StoreError> {
     sqlx::query!(

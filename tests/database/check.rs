@@ -64,3 +64,62 @@ async fn production_asks_for_durability() {
     assert_eq!(objects, ["fsync", "full_page_writes"]);
     assert_eq!(exit_code(&found), 1);
 }
+
+/// The binary itself, as a person or a pipeline runs it.
+fn program(db: &Db, args: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_prowler-operator"))
+        .args(args)
+        .env("DATABASE_URL", db.user_url())
+        .env("DATABASE_ADMIN_URL", db.admin_url())
+        .output()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_command_answers_with_exit_code_and_json() {
+    let db = Db::new().await;
+    let sound = program(&db, &["check"]);
+    assert_eq!(sound.status.code(), Some(0), "{sound:?}");
+    assert_eq!(sound.stdout, b"nothing found\n");
+
+    run(
+        &mut db.admin_conn().await,
+        "create index on providers (alias)",
+    )
+    .await;
+    assert_eq!(program(&db, &["check"]).status.code(), Some(1));
+
+    run(
+        &mut db.admin_conn().await,
+        "drop policy scans_select on scans",
+    )
+    .await;
+    let unsafe_schema = program(&db, &["check", "--output", "json"]);
+    assert_eq!(unsafe_schema.status.code(), Some(2));
+    let list: serde_json::Value = serde_json::from_slice(&unsafe_schema.stdout).unwrap();
+    assert_eq!(list["findings"][0]["severity"], "error");
+    assert_eq!(list["findings"][0]["object"], "scans");
+}
+
+#[tokio::test]
+async fn migrate_says_in_a_sentence_why_it_did_nothing() {
+    let db = Db::empty().await;
+    for _ in 0..2 {
+        let done = program(&db, &["migrate"]);
+        assert!(done.status.success(), "{done:?}");
+    }
+    run(
+        &mut db.admin_conn().await,
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'from the future', true, '', 0)",
+    )
+    .await;
+    let refused = program(&db, &["migrate"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        words.contains("newer than this program (it has migration 9999)"),
+        "{words}"
+    );
+    assert!(!words.contains("change-me"), "{words}");
+}

@@ -2,7 +2,8 @@
 
 use prowler_operator::domain::ids::{InstallationId, ObjectUid, TenantId};
 use prowler_operator::store::installation::{self, Claim, Lease};
-use prowler_operator::store::{AdminStore, Store, StoreError, partitions};
+use prowler_operator::store::tenants::{self, TenantRecord};
+use prowler_operator::store::{AdminStore, Change, Store, StoreError, partitions};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -50,6 +51,96 @@ async fn a_dropped_transaction_leaves_neither_transaction_nor_tenant_behind() {
         .unwrap();
         assert_eq!((sessions, &*state), (1, "idle"), "committed: {commit}");
     }
+}
+
+fn record(name: &str) -> TenantRecord {
+    TenantRecord {
+        object: ObjectUid(Uuid::from_u128(0x0b)),
+        name: name.to_owned(),
+        display_name: name.to_owned(),
+        deletion_policy: "Delete".to_owned(),
+        suspend: false,
+        concurrent_scans: 1,
+        max_providers: 10,
+        spec: serde_json::json!({}),
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_committed_stays_and_only_its_tenant_sees_it() {
+    let db = Db::new().await;
+    let mut args = db.user_args();
+    args.database_pool_size = 1;
+    let store = Store::connect("test", &args).await.unwrap();
+
+    let mut tx = store.tenant(A).await.unwrap();
+    assert_eq!(
+        tenants::upsert(&mut tx, &record("a")).await.unwrap(),
+        Change::Created
+    );
+    drop(tx);
+    let mut tx = store.tenant(A).await.unwrap();
+    assert_eq!(
+        tenants::upsert(&mut tx, &record("a")).await.unwrap(),
+        Change::Created
+    );
+    assert_eq!(tx.tenant(), A);
+    tx.commit().await.unwrap();
+
+    let mut tx = store.tenant(A).await.unwrap();
+    assert_eq!(
+        tenants::upsert(&mut tx, &record("a")).await.unwrap(),
+        Change::Unchanged
+    );
+    assert!(tenants::retire(&mut tx).await.unwrap());
+    drop(tx);
+    // The same session, another tenant: nothing of the first is there to retire.
+    let mut tx = store
+        .tenant_from_text(&Uuid::from_u128(0xb).to_string())
+        .await
+        .unwrap();
+    assert!(!tenants::retire(&mut tx).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_statement_leaves_the_transaction_failed_and_the_pool_usable() {
+    let db = Db::new().await;
+    let mut args = db.user_args();
+    args.database_pool_size = 1;
+    let store = Store::connect("test", &args).await.unwrap();
+    let mut tx = store.tenant(A).await.unwrap();
+    let mut bad = record("a");
+    bad.deletion_policy = "Sometimes".to_owned();
+    let error = tenants::upsert(&mut tx, &bad).await.unwrap_err();
+    assert!(error.violates("tenants_deletion_policy_check"), "{error:?}");
+    assert!(!error.is_transient());
+    drop(tx);
+    let mut tx = store.tenant(A).await.unwrap();
+    tenants::upsert(&mut tx, &record("a")).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn more_callers_than_connections_wait_and_a_full_pool_is_transient() {
+    let db = Db::new().await;
+    let mut args = db.user_args();
+    args.database_pool_size = 2;
+    let store = Store::connect("test", &args).await.unwrap();
+    let all = futures::future::join_all((0..50).map(|_| async {
+        let mut tx = store.tenant(A).await?;
+        tenants::counts(&mut tx).await?;
+        tx.commit().await
+    }))
+    .await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+
+    let _held = (
+        store.tenant(A).await.unwrap(),
+        store.tenant(A).await.unwrap(),
+    );
+    let error = store.tenant(A).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
 }
 
 #[tokio::test]
@@ -299,6 +390,10 @@ async fn a_live_lease_is_not_taken_over_and_a_silent_one_is() {
         installation::renew(&admin, "one").await.unwrap(),
         Lease::Ours
     );
+    assert_eq!(
+        installation::live_holder(&admin).await.unwrap().as_deref(),
+        Some("one")
+    );
     let Lease::Other { holder, .. } = installation::renew(&admin, "two").await.unwrap() else {
         panic!("a live lease was taken");
     };
@@ -308,6 +403,7 @@ async fn a_live_lease_is_not_taken_over_and_a_silent_one_is() {
         "update leases set renewed_at = now() - interval '5 minutes 1 second'",
     )
     .await;
+    assert_eq!(installation::live_holder(&admin).await.unwrap(), None);
     assert_eq!(
         installation::renew(&admin, "two").await.unwrap(),
         Lease::Ours
