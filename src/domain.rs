@@ -3,11 +3,14 @@
 
 pub mod account;
 pub mod clock;
+pub mod credentials;
 pub mod ids;
+pub mod limits;
 pub mod permission;
 pub mod provider;
 pub mod quantity;
 pub mod reason;
+pub mod scanner;
 pub mod schedule;
 pub mod scope;
 pub mod selector;

@@ -145,6 +145,12 @@ pub enum DeletionPolicy {
 /// replaces the Provider's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.checks) && size(self.checks) > 0, \
+      (has(self.services) && size(self.services) > 0) || (has(self.severities) && size(self.severities) > 0), \
+      has(self.compliances) && size(self.compliances) > 0, \
+      has(self.categories) && size(self.categories) > 0].filter(given, given).size() <= 1"
+).message("Prowler cannot combine these: choose by checks, or services and severities, or compliances, or categories"))]
 pub struct ScanSettings {
     /// Services to scan, for example `s3`. Empty: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

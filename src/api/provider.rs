@@ -110,8 +110,8 @@ use super::common::{
     "!has(self.credentials) || !has(self.credentials.type) || self.credentials.type != 'service_account' || self.provider == 'gcp'"
 ).message("credentials of type service_account are for the provider type gcp").field_path(".credentials"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.credentials) || !has(self.credentials.serviceAccountName) || self.provider in ['aws', 'azure', 'gcp', 'kubernetes', 'oraclecloud', 'alibabacloud']"
-).message("serviceAccountName is for the provider types aws, azure, gcp, kubernetes, oraclecloud and alibabacloud: the others take a Secret").field_path(".credentials"))]
+    "!has(self.credentials) || !has(self.credentials.serviceAccountName) || self.provider in ['aws', 'azure', 'gcp', 'kubernetes', 'alibabacloud']"
+).message("serviceAccountName is for the provider types aws, azure, gcp, kubernetes and alibabacloud: the others take a Secret").field_path(".credentials"))]
 pub struct ProviderSpec {
     /// Kind of account. Cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf")

@@ -6,12 +6,16 @@ use super::violation::Violation;
 use crate::api::account::ProviderType;
 use crate::api::common::ScanSettings;
 
-/// Lays `over` on `base`: a field that `over` has replaces the one of `base`, whole.
+/// Lays `over` on `base`: a field that `over` has replaces the one of `base`, whole. What
+/// `over` chooses also drops what of `base` Prowler could not combine with it.
 pub fn merge(base: &ScanSettings, over: Option<&ScanSettings>) -> ScanSettings {
     let Some(over) = over.cloned() else {
         return base.clone();
     };
-    let base = base.clone();
+    let mut base = base.clone();
+    if let Some(way) = chosen(&over).first() {
+        drop_other_ways(&mut base, way);
+    }
     // Named one by one, so that a new field cannot be forgotten.
     let ScanSettings {
         services,
@@ -41,6 +45,51 @@ pub fn merge(base: &ScanSettings, over: Option<&ScanSettings>) -> ScanSettings {
     }
 }
 
+/// The ways to choose checks. Prowler follows the first that is given and ignores the others
+/// without a word.
+const WAYS: [&str; 4] = [
+    "checks",
+    "services and severities",
+    "compliances",
+    "categories",
+];
+
+/// The ways that are given.
+fn chosen(settings: &ScanSettings) -> Vec<&'static str> {
+    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let severities = settings
+        .severities
+        .as_ref()
+        .is_some_and(|list| !list.is_empty());
+    let ways = [
+        given(&settings.checks),
+        given(&settings.services) || severities,
+        given(&settings.compliances),
+        given(&settings.categories),
+    ];
+    WAYS.into_iter()
+        .zip(ways)
+        .filter_map(|(way, given)| given.then_some(way))
+        .collect()
+}
+
+/// Takes away what chooses checks by another way than `keep`.
+fn drop_other_ways(settings: &mut ScanSettings, keep: &str) {
+    if keep != WAYS[0] {
+        settings.checks = None;
+    }
+    if keep != WAYS[1] {
+        settings.services = None;
+        settings.severities = None;
+    }
+    if keep != WAYS[2] {
+        settings.compliances = None;
+    }
+    if keep != WAYS[3] {
+        settings.categories = None;
+    }
+}
+
 /// Whether Prowler can filter by region for accounts of this type.
 pub fn has_regions(provider: ProviderType) -> bool {
     region_flag(provider).is_some()
@@ -49,7 +98,9 @@ pub fn has_regions(provider: ProviderType) -> bool {
 /// Prowler's flag for regions.
 pub(crate) fn region_flag(provider: ProviderType) -> Option<&'static str> {
     match provider {
-        ProviderType::Aws => Some("--region"),
+        ProviderType::Aws | ProviderType::Alibabacloud | ProviderType::Oraclecloud => {
+            Some("--region")
+        }
         _ => None,
     }
 }
@@ -72,6 +123,16 @@ pub fn check(provider: ProviderType, settings: &ScanSettings, field: &str) -> Ve
                 ));
             }
         }
+    }
+    if let [one, other, ..] = chosen(settings)[..] {
+        violations.push(Violation::new(
+            Reason::InvalidScope,
+            field,
+            format!(
+                "Prowler cannot combine {one} with {other}: choose by {}",
+                WAYS.join(", or ")
+            ),
+        ));
     }
     if settings
         .regions
@@ -139,6 +200,41 @@ mod tests {
         assert_eq!(merged.severities, Some(vec![Severity::High]));
         assert_eq!(merged.regions, list(&["eu-west-1"]));
         assert_eq!(merged.active_deadline_seconds, Some(3600));
+    }
+
+    #[test]
+    fn what_is_chosen_above_drops_what_prowler_cannot_combine_with_it() {
+        let base = ScanSettings {
+            services: list(&["s3"]),
+            severities: Some(vec![Severity::High]),
+            excluded_checks: list(&["x"]),
+            ..ScanSettings::default()
+        };
+        let over = ScanSettings {
+            compliances: list(&["cis_3.0_aws"]),
+            ..ScanSettings::default()
+        };
+        let merged = merge(&base, Some(&over));
+        assert_eq!(merged.services, None);
+        assert_eq!(merged.severities, None);
+        assert_eq!(merged.excluded_checks, list(&["x"]));
+        assert!(check(ProviderType::Aws, &merged, "spec.scan").is_empty());
+    }
+
+    #[test]
+    fn two_ways_of_choosing_checks_are_refused() {
+        let settings = ScanSettings {
+            services: list(&["s3"]),
+            compliances: list(&["cis_3.0_aws"]),
+            ..ScanSettings::default()
+        };
+        let violations = check(ProviderType::Aws, &settings, "spec.scan");
+        assert_eq!(violations.len(), 1);
+        assert!(
+            violations[0]
+                .message()
+                .contains("services and severities with compliances")
+        );
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! Prowler's command line: an account, what to look at and how to get in, as arguments,
+//! environment and files of the `scan` container. No value of a Secret passes through here:
+//! a value is named as `$(VARIABLE)`, which the kubelet puts in.
+
+use super::account::Account;
+use super::credentials::{self, Access, DIRECTORY, Delivery};
+use super::scope;
+use crate::api::account::ProviderType;
+use crate::api::common::{ScanSettings, Severity};
+
+/// Where Prowler writes its file of findings.
+pub const OUTPUT_DIRECTORY: &str = "/prowler/output";
+/// The file of findings, which the upload container sends.
+pub const OUTPUT_FILE: &str = "/prowler/output/scan.ocsf.json";
+
+/// How to run Prowler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Arguments, the provider type first.
+    pub args: Vec<String>,
+    /// Environment variables, in the order in which they must be defined.
+    pub env: Vec<Variable>,
+    /// Files of the Secret.
+    pub files: Vec<SecretFile>,
+    /// ServiceAccount of the pod whose token the scanner gets.
+    pub service_account: Option<String>,
+}
+
+/// An environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// This text.
+    Text(String),
+    /// The value of this key of the Secret.
+    Key(String),
+}
+
+/// A key of the Secret as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// The key.
+    pub key: String,
+    /// Name of the file in [`DIRECTORY`].
+    pub name: String,
+}
+
+/// How to run Prowler over the account. `settings` are those of the Provider with what the
+/// schedule and the scan lay over them.
+pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -> Invocation {
+    let provider = account.provider();
+    let mut run = Invocation {
+        args: vec![provider.as_str().to_owned()],
+        env: Vec::new(),
+        files: Vec::new(),
+        service_account: access.service_account.clone(),
+    };
+    run.give_credentials(provider, access);
+    run.name_account(account, access);
+    run.scope(provider, settings);
+    // What was found is told by the file, not by the exit code.
+    run.args(&["--ignore-exit-code-3"]);
+    run.args(&["--output-formats", "json-ocsf"]);
+    run.args(&["--output-directory", OUTPUT_DIRECTORY]);
+    run.args(&["--output-filename", "scan"]);
+    run.args(&["--no-banner", "--no-color"]);
+    run
+}
+
+impl Invocation {
+    fn args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.env.push(Variable {
+            name: name.into(),
+            value: Value::Text(value.into()),
+        });
+    }
+
+    fn key(&mut self, name: &str, key: &str) {
+        self.env.push(Variable {
+            name: name.into(),
+            value: Value::Key(key.into()),
+        });
+    }
+
+    fn give_credentials(&mut self, provider: ProviderType, access: &Access) {
+        if provider == ProviderType::Aws {
+            // The node's own role is never the tenant's.
+            self.text("AWS_EC2_METADATA_DISABLED", "true");
+        }
+        let Some(shape) = access
+            .kind
+            .and_then(|kind| credentials::shape(provider, kind))
+        else {
+            return;
+        };
+        for key in shape
+            .keys
+            .iter()
+            .filter(|key| access.keys.contains(key.name))
+        {
+            match key.delivery {
+                Delivery::Env(name) => self.key(name, key.name),
+                Delivery::File(name, flag) => {
+                    self.files.push(SecretFile {
+                        key: key.name.into(),
+                        name: name.into(),
+                    });
+                    self.args(&[flag, &format!("{DIRECTORY}/{name}")]);
+                }
+                Delivery::Flag(flag) => {
+                    let variable = format!("PROWLER_OPERATOR_{}", key.name.to_ascii_uppercase());
+                    self.key(&variable, key.name);
+                    // In one argument: a value that begins with a hyphen stays a value.
+                    self.args.push(format!("{flag}=$({variable})"));
+                }
+                Delivery::Unused | Delivery::Composed => {}
+            }
+        }
+    }
+
+    /// Says which account is meant, so that the findings name it.
+    fn name_account(&mut self, account: &Account, access: &Access) {
+        let uid = account.uid();
+        let ambient = access.kind.is_none() && access.service_account.is_some();
+        match account.provider() {
+            ProviderType::Azure => {
+                self.args(&[if ambient {
+                    "--managed-identity-auth"
+                } else {
+                    "--sp-env-auth"
+                }]);
+                self.args(&["--subscription-ids", uid]);
+            }
+            ProviderType::Gcp => self.args(&["--project-ids", uid]),
+            ProviderType::Kubernetes if ambient => self.args(&["--cluster-name", uid]),
+            ProviderType::Kubernetes => self.args(&["--context", uid]),
+            ProviderType::M365 if access.keys.contains("certificate_content") => {
+                self.args(&["--certificate-auth"]);
+            }
+            ProviderType::M365 => self.args(&["--sp-env-auth"]),
+            ProviderType::Github => self.args(&["--organizations", uid]),
+            ProviderType::Iac => self.args(&["--scan-repository-url", uid, "--provider-uid", uid]),
+            ProviderType::Alibabacloud if ambient => {
+                self.args(&["--oidc-role-arn=$(ALIBABA_CLOUD_ROLE_ARN)"]);
+            }
+            ProviderType::Cloudflare => self.args(&["--account-id", uid]),
+            ProviderType::Image if is_registry(uid) => self.args(&["--registry", uid]),
+            ProviderType::Image => self.args(&["--image", uid]),
+            ProviderType::Vercel => self.text("VERCEL_TEAM", uid),
+            ProviderType::Okta => self.args(&["--okta-org-domain", uid]),
+            // These are told by the credentials alone.
+            ProviderType::Aws
+            | ProviderType::Alibabacloud
+            | ProviderType::Mongodbatlas
+            | ProviderType::Oraclecloud
+            | ProviderType::Openstack
+            | ProviderType::Googleworkspace => {}
+        }
+    }
+
+    fn scope(&mut self, provider: ProviderType, settings: &ScanSettings) {
+        // Image, resources and deadline are the pod's business.
+        let ScanSettings {
+            services,
+            checks,
+            excluded_checks,
+            excluded_services,
+            severities,
+            compliances,
+            categories,
+            regions,
+            image: _,
+            resources: _,
+            active_deadline_seconds: _,
+        } = settings;
+        let severities: Option<Vec<String>> = severities.as_ref().map(|list| {
+            list.iter()
+                .copied()
+                .map(Severity::as_str)
+                .map(str::to_owned)
+                .collect()
+        });
+        for (flag, items) in [
+            (Some("--check"), checks),
+            (Some("--service"), services),
+            (Some("--severity"), &severities),
+            (Some("--compliance"), compliances),
+            (Some("--category"), categories),
+            (Some("--excluded-check"), excluded_checks),
+            (Some("--excluded-service"), excluded_services),
+            (scope::region_flag(provider), regions),
+        ] {
+            if let (Some(flag), Some(items @ [_, ..])) = (flag, items.as_deref()) {
+                self.args(&[flag]);
+                self.args.extend_from_slice(items);
+            }
+        }
+    }
+}
+
+/// Whether an image uid names a whole registry, or a namespace of one: decided as Prowler does.
+fn is_registry(uid: &str) -> bool {
+    match uid.split_once('/') {
+        None => uid.split(':').next().is_some_and(|host| host.contains('.')),
+        Some((host, rest)) => host.contains(['.', ':']) && !rest.contains(['/', ':']),
+    }
+}
+
+#[cfg(test)]
+mod tests;

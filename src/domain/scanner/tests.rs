@@ -1,0 +1,271 @@
+use super::*;
+use crate::api::provider::CredentialsType;
+
+const ROUTINE: &str = "--ignore-exit-code-3 --output-formats json-ocsf --output-directory /prowler/output \
+                       --output-filename scan --no-banner --no-color";
+
+fn by_secret(kind: CredentialsType, keys: &[&str]) -> Access {
+    Access {
+        kind: Some(kind),
+        secret: Some("keys".into()),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        service_account: None,
+    }
+}
+
+fn by_service_account() -> Access {
+    Access {
+        service_account: Some("scanner".into()),
+        ..Access::default()
+    }
+}
+
+fn run(provider: ProviderType, uid: &str, access: &Access) -> Invocation {
+    let account = Account::parse(provider, uid).unwrap();
+    invocation(&account, &ScanSettings::default(), access)
+}
+
+/// The arguments without those that every scan has.
+fn args(run: &Invocation) -> String {
+    let all = run.args.join(" ");
+    all.strip_suffix(ROUTINE)
+        .unwrap_or_else(|| panic!("{all}"))
+        .trim()
+        .to_owned()
+}
+
+fn env(run: &Invocation) -> Vec<String> {
+    run.env
+        .iter()
+        .map(|variable| match &variable.value {
+            Value::Text(text) => format!("{}={text}", variable.name),
+            Value::Key(key) => format!("{}<{key}", variable.name),
+        })
+        .collect()
+}
+
+#[test]
+fn aws_with_keys() {
+    let access = by_secret(
+        CredentialsType::Static,
+        &["aws_access_key_id", "aws_secret_access_key"],
+    );
+    let run = run(ProviderType::Aws, "123456789012", &access);
+    assert_eq!(args(&run), "aws");
+    assert_eq!(
+        env(&run),
+        [
+            "AWS_EC2_METADATA_DISABLED=true",
+            "AWS_ACCESS_KEY_ID<aws_access_key_id",
+            "AWS_SECRET_ACCESS_KEY<aws_secret_access_key",
+        ]
+    );
+}
+
+#[test]
+fn aws_by_a_role_whose_names_come_from_the_secret_as_one_argument_each() {
+    let access = Access {
+        service_account: Some("scanner".into()),
+        ..by_secret(
+            CredentialsType::Role,
+            &["role_arn", "external_id", "session_duration"],
+        )
+    };
+    let run = run(ProviderType::Aws, "123456789012", &access);
+    assert_eq!(
+        args(&run),
+        "aws --role=$(PROWLER_OPERATOR_ROLE_ARN) --external-id=$(PROWLER_OPERATOR_EXTERNAL_ID) \
+         --session-duration=$(PROWLER_OPERATOR_SESSION_DURATION)"
+    );
+    assert!(env(&run).contains(&"PROWLER_OPERATOR_ROLE_ARN<role_arn".to_owned()));
+    assert_eq!(run.service_account.as_deref(), Some("scanner"));
+}
+
+#[test]
+fn kubernetes_by_kubeconfig_and_in_its_own_cluster() {
+    let access = by_secret(CredentialsType::Static, &["kubeconfig_content"]);
+    let by_file = run(ProviderType::Kubernetes, "admin@prod", &access);
+    assert_eq!(
+        args(&by_file),
+        "kubernetes --kubeconfig-file /prowler/credentials/kubeconfig --context admin@prod"
+    );
+    assert_eq!(
+        by_file.files,
+        [SecretFile {
+            key: "kubeconfig_content".into(),
+            name: "kubeconfig".into()
+        }]
+    );
+    let inside = run(
+        ProviderType::Kubernetes,
+        "this-cluster",
+        &by_service_account(),
+    );
+    assert_eq!(args(&inside), "kubernetes --cluster-name this-cluster");
+}
+
+#[test]
+fn each_other_type_is_told_its_account_and_its_keys() {
+    use CredentialsType::{ServiceAccount, Static};
+    let none = Access::default();
+    let cases: &[(ProviderType, &str, Access, &str, &[&str])] = &[
+        (
+            ProviderType::Azure,
+            "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+            by_secret(Static, &["client_id", "client_secret", "tenant_id"]),
+            "azure --sp-env-auth --subscription-ids 3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+            &[
+                "AZURE_CLIENT_ID<client_id",
+                "AZURE_CLIENT_SECRET<client_secret",
+                "AZURE_TENANT_ID<tenant_id",
+            ],
+        ),
+        (
+            ProviderType::Azure,
+            "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+            by_service_account(),
+            "azure --managed-identity-auth --subscription-ids 3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+            &[],
+        ),
+        (
+            ProviderType::Gcp,
+            "my-project-1",
+            by_secret(ServiceAccount, &["service_account_key"]),
+            "gcp --credentials-file /prowler/credentials/service-account.json --project-ids my-project-1",
+            &[],
+        ),
+        (
+            ProviderType::M365,
+            "contoso.com",
+            by_secret(Static, &["client_id", "tenant_id", "certificate_content"]),
+            "m365 --certificate-auth",
+            &[
+                "AZURE_CLIENT_ID<client_id",
+                "AZURE_TENANT_ID<tenant_id",
+                "M365_CERTIFICATE_CONTENT<certificate_content",
+            ],
+        ),
+        (
+            ProviderType::Github,
+            "my-organisation",
+            by_secret(Static, &["personal_access_token"]),
+            "github --organizations my-organisation",
+            &["GITHUB_PERSONAL_ACCESS_TOKEN<personal_access_token"],
+        ),
+        (
+            ProviderType::Iac,
+            "https://example.com/r.git",
+            none.clone(),
+            "iac --scan-repository-url https://example.com/r.git --provider-uid https://example.com/r.git",
+            &[],
+        ),
+        (
+            ProviderType::Mongodbatlas,
+            "5f43a7b2c9d8e1f0a1b2c3d4",
+            by_secret(Static, &["atlas_public_key", "atlas_private_key"]),
+            "mongodbatlas",
+            &[
+                "ATLAS_PUBLIC_KEY<atlas_public_key",
+                "ATLAS_PRIVATE_KEY<atlas_private_key",
+            ],
+        ),
+        (
+            ProviderType::Cloudflare,
+            "372e67954025e0ba6aaa6d586b9e0b59",
+            by_secret(Static, &["api_token"]),
+            "cloudflare --account-id 372e67954025e0ba6aaa6d586b9e0b59",
+            &["CLOUDFLARE_API_TOKEN<api_token"],
+        ),
+        (
+            ProviderType::Openstack,
+            "demo",
+            by_secret(Static, &["clouds_yaml_content", "clouds_yaml_cloud"]),
+            "openstack --clouds-yaml-file /prowler/credentials/clouds.yaml \
+             --clouds-yaml-cloud=$(PROWLER_OPERATOR_CLOUDS_YAML_CLOUD)",
+            &["PROWLER_OPERATOR_CLOUDS_YAML_CLOUD<clouds_yaml_cloud"],
+        ),
+        (
+            ProviderType::Vercel,
+            "team_aBcDeFgHiJkLmNoP",
+            by_secret(Static, &["api_token"]),
+            "vercel",
+            &[
+                "VERCEL_TOKEN<api_token",
+                "VERCEL_TEAM=team_aBcDeFgHiJkLmNoP",
+            ],
+        ),
+        (
+            ProviderType::Okta,
+            " Acme.okta.com",
+            by_secret(Static, &["okta_client_id", "okta_private_key"]),
+            "okta --okta-org-domain acme.okta.com",
+            &[
+                "OKTA_CLIENT_ID<okta_client_id",
+                "OKTA_PRIVATE_KEY<okta_private_key",
+            ],
+        ),
+        (
+            ProviderType::Image,
+            "nginx:1.27",
+            none.clone(),
+            "image --image nginx:1.27",
+            &[],
+        ),
+        (
+            ProviderType::Image,
+            "registry.example.com",
+            none,
+            "image --registry registry.example.com",
+            &[],
+        ),
+    ];
+    for (provider, uid, access, wanted, variables) in cases {
+        let run = run(*provider, uid, access);
+        assert_eq!(args(&run), *wanted);
+        assert_eq!(env(&run), *variables, "{provider}");
+    }
+}
+
+#[test]
+fn an_image_uid_is_a_registry_as_prowler_sees_it() {
+    for registry in [
+        "registry.example.com",
+        "registry.example.com:5000",
+        "ghcr.io/organisation",
+        "localhost:5000/x",
+    ] {
+        assert!(is_registry(registry), "{registry}");
+    }
+    for image in [
+        "nginx",
+        "nginx:1.27",
+        "library/nginx",
+        "ghcr.io/o/app",
+        "ghcr.io/app:1",
+        "ghcr.io/app@sha256:0",
+    ] {
+        assert!(!is_registry(image), "{image}");
+    }
+}
+
+#[test]
+fn the_scope_becomes_flags_and_an_empty_list_none() {
+    let list = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
+    let account = Account::parse(ProviderType::Aws, "123456789012").unwrap();
+    let settings = ScanSettings {
+        services: list(&["s3", "iam"]),
+        severities: Some(vec![Severity::Critical, Severity::High]),
+        excluded_checks: list(&["s3_bucket_kms_encryption"]),
+        excluded_services: list(&["ec2"]),
+        regions: list(&["eu-west-1", "eu-central-1"]),
+        checks: list(&[]),
+        image: Some("not-a-flag".into()),
+        ..ScanSettings::default()
+    };
+    let run = invocation(&account, &settings, &by_service_account());
+    assert_eq!(
+        args(&run),
+        "aws --service s3 iam --severity critical high --excluded-check s3_bucket_kms_encryption \
+         --excluded-service ec2 --region eu-west-1 eu-central-1"
+    );
+}
