@@ -1,3 +1,4 @@
 //! What the integration tests share: real servers, started when first asked for.
 
+pub mod apiserver;
 pub mod db;
