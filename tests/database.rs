@@ -11,6 +11,8 @@ mod support;
 
 #[path = "database/check.rs"]
 mod check;
+#[path = "database/closed_lists.rs"]
+mod closed_lists;
 #[path = "database/documents.rs"]
 mod documents;
 #[path = "database/isolation.rs"]

@@ -47,6 +47,79 @@ async fn nor_does_any_where_a_plain_administrator_made_the_roles() {
     every_relation_is_tried(&Db::managed().await).await;
 }
 
+#[tokio::test]
+async fn removing_a_tenant_takes_its_rows_along_and_no_others() {
+    let db = Db::new().await;
+    partitions::ensure_months(&db.admin().await, month(), 1)
+        .await
+        .unwrap();
+    let mut admin = db.admin_conn().await;
+    let relations = seed::relations(&mut admin).await;
+    seed::fill(&mut admin, &relations, [A, B]).await;
+    let of_tenants: Vec<_> = relations
+        .iter()
+        .filter(|relation| relation.key.is_some() && relation.name != "tenant_namespaces")
+        .collect();
+    let before = contents(&mut admin, &of_tenants).await;
+
+    let mut user = db.user_conn().await;
+    run(&mut user, &format!("set api.tenant_id = '{A}'")).await;
+    // What there is much of leaves in batches before its tenant, and is not lost by accident.
+    let error = sqlx::query("delete from tenants")
+        .execute(&mut user)
+        .await
+        .expect_err("resources are left");
+    assert_eq!(code(&error), "23503", "{error}");
+    run(
+        &mut user,
+        "delete from resource_finding_mappings; delete from findings; delete from resources",
+    )
+    .await;
+    run(&mut user, "delete from tenants").await;
+
+    for relation in &of_tenants {
+        let (name, key) = (&relation.name, relation.key.as_ref().unwrap());
+        let left: Vec<(Uuid, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select {key}, row_to_json(t)::text from {name} t order by 2"
+        )))
+        .fetch_all(&mut admin)
+        .await
+        .unwrap();
+        let others: Vec<_> = before[name]
+            .iter()
+            .filter(|(tenant, _)| *tenant == B)
+            .cloned()
+            .collect();
+        assert_eq!(left, others, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_is_an_index_condition_not_a_filter() {
+    let db = Db::new().await;
+    let mut user = db.user_conn().await;
+    run(
+        &mut user,
+        &format!("set api.tenant_id = '{A}'; set enable_seqscan = off"),
+    )
+    .await;
+    // Only by the policy: the statement names no tenant.
+    for query in [
+        "select * from scans where id = gen_random_uuid()",
+        "select * from resources",
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("explain {query}")))
+            .fetch_all(&mut user)
+            .await
+            .unwrap();
+        assert!(
+            plan.iter()
+                .any(|line| line.contains("Index Cond: (") && line.contains("tenant_id = $")),
+            "{query}\n{plan:#?}"
+        );
+    }
+}
+
 fn month() -> Timestamp {
     "2026-11-05T00:00:00Z".parse().unwrap()
 }

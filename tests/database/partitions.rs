@@ -99,6 +99,34 @@ async fn a_month_knows_whether_it_is_there() {
 }
 
 #[tokio::test]
+async fn readers_and_writers_in_the_middle_of_their_work_are_not_in_the_way() {
+    let db = Db::new().await;
+    let admin = db.admin().await;
+    partitions::ensure_months(&admin, at("2026-11-05T00:00:00Z"), 1)
+        .await
+        .unwrap();
+    let mut busy = db.admin_conn().await;
+    let id = datetime_to_uuid7(at("2026-11-05T00:00:00Z"), 0).unwrap();
+    run(
+        &mut busy,
+        &format!(
+            "begin;
+             insert into resource_finding_mappings (tenant_id, resource_id, finding_id)
+                 values ('{id}', '{id}', '{id}');
+             select count(*) from findings"
+        ),
+    )
+    .await;
+    let begun = std::time::Instant::now();
+    let made = partitions::ensure_months(&admin, at("2026-11-05T00:00:00Z"), 2)
+        .await
+        .unwrap();
+    assert_eq!(made.len(), 2);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4));
+    run(&mut busy, "commit").await;
+}
+
+#[tokio::test]
 async fn a_locked_table_is_not_waited_for_and_the_next_call_goes_on() {
     let db = Db::new().await;
     let admin = db.admin().await;
