@@ -1,14 +1,160 @@
-//! The reconcilers: one loop for all kinds, one file per kind.
+//! The reconcilers: one loop for all kinds ([`driver`]), one file per kind.
+//!
+//! Only this chapter has both a Kubernetes client and the store. A kind's file reads as the
+//! five steps: resolve (reads), validate and plan (pure, mostly in `domain`), commit (one
+//! transaction, then owned objects), report (done by the driver).
 
-use std::process::ExitCode;
+pub mod access;
+pub mod admission;
+pub mod credentials;
+pub mod driver;
+pub mod error;
+pub mod jobs;
+pub mod launch;
+pub mod provider;
+pub mod provider_group;
+pub mod references;
+pub mod role;
+pub mod run;
+pub mod scan;
+pub mod scan_schedule;
+pub mod status;
+pub mod tenancy;
+pub mod tenant;
+pub mod wake;
 
-use crate::config::controller;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// Runs the subcommand until it ends or is told to stop.
-#[expect(
-    clippy::unused_async,
-    reason = "filled in by the chapter's first commit"
-)]
-pub async fn run(_args: Box<controller::ControllerArgs>) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+use k8s_controller::events::EventRecorder;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+
+pub use self::run::run;
+use crate::api;
+use crate::config::file::FileConfig;
+use crate::domain::clock::Clock;
+use crate::domain::ids::{InstallationId, ObjectName};
+use crate::domain::reason::Reason;
+use crate::metrics::controller::ControllerMetrics;
+use crate::store::{AdminStore, Store};
+
+/// What every pass has at hand. One per process.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The database as `prowler_user`.
+    pub store: Store,
+    /// The database as `prowler_admin`, for the named acts across tenants.
+    pub admin: AdminStore,
+    /// Time, fresh ids and jitter.
+    pub clock: Arc<dyn Clock>,
+    /// What derived ids hang on.
+    pub installation: InstallationId,
+    /// The chart's values about scans.
+    pub config: FileConfig,
+    /// Where this installation lives and what its parts are called.
+    pub settings: Settings,
+    /// Events, aggregated.
+    pub events: EventRecorder,
+    /// What is counted.
+    pub metrics: Arc<ControllerMetrics>,
+    /// Failed passes in a row.
+    pub attempts: driver::Attempts,
+    /// Which namespace belongs to which tenant.
+    pub tenancy: tenancy::Tenancy,
+    /// Secrets and service accounts of claimed namespaces, by metadata.
+    pub references: references::References,
+    /// What is stored of each provider, so that a settled pass costs no query.
+    pub mirrors: provider::Mirrors,
+    /// Calls for passes that no watch would bring.
+    pub wake: wake::Wake,
+}
+
+/// Where this installation lives and what its parts are called.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The operator's namespace; never a tenant's.
+    pub namespace: String,
+    /// Where scan pods send their findings.
+    pub server_url: String,
+    /// PEM file with the CA of the server's certificate.
+    pub server_ca_file: PathBuf,
+    /// `ClusterRole` that grants reading Secrets.
+    pub secret_reader_role: String,
+    /// The controller's `ServiceAccount`.
+    pub service_account: String,
+}
+
+macro_rules! api_of {
+    ($($kind:ident),*) => {$(
+        impl HasApi for api::$kind {
+            fn api(cx: &Context, namespace: Option<&str>) -> Api<Self> {
+                match namespace {
+                    Some(namespace) => Api::namespaced(cx.client.clone(), namespace),
+                    None => Api::all(cx.client.clone()),
+                }
+            }
+        }
+    )*};
+}
+
+/// A kind whose objects live in a namespace each.
+pub trait HasApi: Sized {
+    /// The API of one namespace, or of all.
+    fn api(cx: &Context, namespace: Option<&str>) -> Api<Self>;
+}
+
+api_of!(Provider, ProviderGroup, Role, ScanSchedule, Scan);
+
+impl HasApi for api::Tenant {
+    fn api(cx: &Context, _: Option<&str>) -> Api<Self> {
+        Api::all(cx.client.clone())
+    }
+}
+
+impl HasApi for Namespace {
+    fn api(cx: &Context, _: Option<&str>) -> Api<Self> {
+        Api::all(cx.client.clone())
+    }
+}
+
+/// Where a namespaced object is.
+fn name_of<K: kube::Resource>(object: &K) -> ObjectName {
+    ObjectName {
+        namespace: object.meta().namespace.clone().unwrap_or_default(),
+        name: object.meta().name.clone().unwrap_or_default(),
+    }
+}
+
+/// Where a namespaced object is and whose it is, or what to say while nobody holds its
+/// namespace.
+fn placed<K: kube::Resource>(
+    object: &K,
+    cx: &Context,
+) -> Result<(ObjectName, Arc<tenancy::TenantView>), driver::Outcome> {
+    let name = name_of(object);
+    match cx.tenancy.of(&name.namespace) {
+        Some(tenant) if !tenant.is_deleted => Ok((name, tenant)),
+        Some(tenant) => {
+            let message = format!(
+                "Tenant {} is being deleted; nothing new is stored for it.",
+                tenant.name
+            );
+            Err(driver::Outcome::progressing(
+                Reason::TenantNotFound,
+                message,
+            ))
+        }
+        None => {
+            let message = format!(
+                "No Tenant holds namespace {}; name it in the spec.namespaces of one.",
+                name.namespace
+            );
+            Err(driver::Outcome::progressing(
+                Reason::TenantNotFound,
+                message,
+            ))
+        }
+    }
 }

@@ -1,1 +1,6 @@
-//! Which scan may start now, the Job that runs it, and how its pod ended.
+//! Scans on the cluster: the Job of an attempt ([`job`]) and what its pod says of how it went
+//! ([`outcome`]). Plain data in, plain data out: whoever has a client is in `controllers`.
+
+pub mod job;
+pub mod outcome;
+pub mod redact;

@@ -1,1 +1,3 @@
 //! The registry, and the name of every metric.
+
+pub mod controller;

@@ -1,5 +1,7 @@
 //! HTTPS for scan pods; health and metrics.
 
+pub mod health;
+
 use std::process::ExitCode;
 
 use crate::config::server;

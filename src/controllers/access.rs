@@ -30,7 +30,10 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
 /// Takes the right back when a namespace is released.
 pub async fn revoke(cx: &Context, namespace: &str) -> Result<(), Error> {
     let api: Api<RoleBinding> = Api::namespaced(cx.client.clone(), namespace);
-    match api.delete(&cx.settings.secret_reader_role, &DeleteParams::default()).await {
+    match api
+        .delete(&cx.settings.secret_reader_role, &DeleteParams::default())
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(error.into()),
@@ -42,11 +45,17 @@ fn binding(cx: &Context, namespace: &str) -> RoleBinding {
         metadata: ObjectMeta {
             name: Some(cx.settings.secret_reader_role.clone()),
             namespace: Some(namespace.to_owned()),
-            labels: Some([("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned())].into()),
+            labels: Some(
+                [(
+                    "app.kubernetes.io/managed-by".to_owned(),
+                    FIELD_MANAGER.to_owned(),
+                )]
+                .into(),
+            ),
             ..ObjectMeta::default()
         },
         role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
             kind: "ClusterRole".to_owned(),
             name: cx.settings.secret_reader_role.clone(),
         },

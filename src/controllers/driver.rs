@@ -17,9 +17,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tracing::Instrument as _;
 
-use super::{Context, HasApi};
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
+use super::{Context, HasApi};
 use crate::api::{FIELD_MANAGER, FINALIZER, Kind, StatusExt};
 use crate::domain::reason::Reason;
 
@@ -55,18 +55,36 @@ pub struct Outcome {
 impl Outcome {
     /// Everything is as the spec says.
     pub fn settled(message: impl Into<String>) -> Self {
-        let readiness = Readiness::Ready { reason: Reason::Succeeded, message: message.into() };
-        Self { readiness, again_in: None }
+        let readiness = Readiness::Ready {
+            reason: Reason::Succeeded,
+            message: message.into(),
+        };
+        Self {
+            readiness,
+            again_in: None,
+        }
     }
 
     /// Not there yet, and nobody needs to do anything.
     pub fn progressing(reason: Reason, message: impl Into<String>) -> Self {
-        Self { readiness: Readiness::Progressing { reason, message: message.into() }, again_in: None }
+        Self {
+            readiness: Readiness::Progressing {
+                reason,
+                message: message.into(),
+            },
+            again_in: None,
+        }
     }
 
     /// Not there, and only the user can help.
     pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
-        Self { readiness: Readiness::Stalled { reason, message: message.into() }, again_in: None }
+        Self {
+            readiness: Readiness::Stalled {
+                reason,
+                message: message.into(),
+            },
+            again_in: None,
+        }
     }
 
     /// Looks again after `pause`.
@@ -97,14 +115,20 @@ pub struct Attempts(Mutex<HashMap<String, u32>>);
 
 impl Attempts {
     fn failed(&self, uid: &str) -> u32 {
-        let mut attempts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut attempts = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = attempts.entry(uid.to_owned()).or_insert(0);
         *count += 1;
         *count - 1
     }
 
     fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(uid);
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(uid);
     }
 }
 
@@ -179,7 +203,10 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
         Readiness::Progressing { .. } => "progressing",
         Readiness::Stalled { .. } => "stalled",
     };
-    Ok((Action::requeue(outcome.again_in.unwrap_or_else(|| net(cx))), label))
+    Ok((
+        Action::requeue(outcome.again_in.unwrap_or_else(|| net(cx))),
+        label,
+    ))
 }
 
 async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
@@ -194,7 +221,10 @@ async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'sta
             Ok((Action::await_change(), "deleted"))
         }
         Cleanup::Waiting { message, again_in } => {
-            let readiness = Readiness::Progressing { reason: Reason::Deleting, message };
+            let readiness = Readiness::Progressing {
+                reason: Reason::Deleting,
+                message,
+            };
             report(object, status, &readiness, cx).await?;
             Ok((Action::requeue(again_in), "deleting"))
         }
@@ -216,7 +246,10 @@ async fn failed<K: Reconcile>(
         }
         Retry::OnChange => {
             cx.attempts.forget(uid);
-            Readiness::Stalled { reason, message: error.to_string() }
+            Readiness::Stalled {
+                reason,
+                message: error.to_string(),
+            }
         }
         Retry::Backoff => {
             tracing::warn!(%error, attempt, %reason, "pass failed; trying again");
@@ -229,10 +262,17 @@ async fn failed<K: Reconcile>(
         let status = object.status().cloned().unwrap_or_default();
         if let Err(error) = report(object, status, &readiness, cx).await {
             tracing::debug!(%error, "the status was not written");
-            return (Action::requeue(backoff(attempt, cx.clock.jitter())), reason.as_str());
+            return (
+                Action::requeue(backoff(attempt, cx.clock.jitter())),
+                reason.as_str(),
+            );
         }
     }
-    let pause = if stalled { net(cx) } else { backoff(attempt, cx.clock.jitter()) };
+    let pause = if stalled {
+        net(cx)
+    } else {
+        backoff(attempt, cx.clock.jitter())
+    };
     (Action::requeue(pause), reason.as_str())
 }
 
@@ -262,7 +302,11 @@ fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {
 }
 
 /// Writes the status if it differs; whether it did.
-async fn write<K: Reconcile>(object: &K, status: &StatusOf<K>, cx: &Context) -> Result<bool, Error> {
+async fn write<K: Reconcile>(
+    object: &K,
+    status: &StatusOf<K>,
+    cx: &Context,
+) -> Result<bool, Error> {
     let default = StatusOf::<K>::default();
     let patch = merge_patch(object.status().unwrap_or(&default), status)
         .map_err(|error| Error::Operator(format!("the status cannot be encoded: {error}")))?;
@@ -273,8 +317,14 @@ async fn write<K: Reconcile>(object: &K, status: &StatusOf<K>, cx: &Context) -> 
         "status": patch,
     });
     let api = K::api(cx, object.namespace().as_deref());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-    match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..Default::default()
+    };
+    match api
+        .patch_status(&object.name_any(), &params, &Patch::Merge(&patch))
+        .await
+    {
         Ok(_) => Ok(true),
         // Deleted meanwhile: there is nothing left to report to.
         Err(error) if is_not_found(&error) => Ok(false),
@@ -293,8 +343,12 @@ async fn set_finalizers<K: Reconcile>(
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": names },
     });
     let api = K::api(cx, object.namespace().as_deref());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
-    api.patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch)).await?;
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..Default::default()
+    };
+    api.patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch))
+        .await?;
     Ok(())
 }
 
@@ -329,8 +383,14 @@ pub(super) fn is_not_found(error: &kube::Error) -> bool {
 
 impl Context {
     /// Publishes an event about `object`; a failure to do so is only logged.
-    pub async fn tell<K>(&self, object: &K, type_: EventType, reason: Reason, action: &str, note: &str)
-    where
+    pub async fn tell<K>(
+        &self,
+        object: &K,
+        type_: EventType,
+        reason: Reason,
+        action: &str,
+        note: &str,
+    ) where
         K: Resource<DynamicType = ()>,
     {
         let event = Event {

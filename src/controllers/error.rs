@@ -58,9 +58,9 @@ impl Error {
     /// The condition's reason, the event's reason and the metric's label, all at once.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Invalid(violations) => {
-                violations.first().map_or(Reason::InvalidSpec, Violation::reason)
-            }
+            Self::Invalid(violations) => violations
+                .first()
+                .map_or(Reason::InvalidSpec, Violation::reason),
             Self::Stalled { reason, .. } => *reason,
             Self::Store(error) if error.is_transient() => Reason::DatabaseUnavailable,
             Self::Kube(_) => Reason::KubernetesUnavailable,
@@ -81,12 +81,19 @@ impl Error {
 /// The pause before the next try: 1 s doubling to 5 min, spread by `jitter` (0 to 1) so that
 /// objects which failed together do not return together.
 pub fn backoff(attempt: u32, jitter: f64) -> Duration {
-    let base = 2_f64.powi(i32::try_from(attempt.min(9)).unwrap_or(9)).min(300.0);
+    let base = 2_f64
+        .powi(i32::try_from(attempt.min(9)).unwrap_or(9))
+        .min(300.0);
     Duration::from_secs_f64(base * (0.75 + 0.5 * jitter))
 }
 
-fn sentences(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+/// All of them, one sentence each.
+pub(super) fn sentences(violations: &[Violation]) -> String {
+    violations
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

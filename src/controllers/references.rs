@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, metadata_watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, reflector::ObjectRef};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
@@ -51,7 +51,9 @@ const ACCOUNT: &str = "ServiceAccount";
 
 impl References {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The Secret a Provider names; the Provider is woken when that changes.
@@ -67,9 +69,20 @@ impl References {
         }
         // Not in the watch: not there, not labelled, or not seen yet. Only the API server knows.
         let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
-        let Some(meta) = api.get_metadata_opt(name).await? else { return Ok(Found::Missing) };
-        let allowed = meta.labels().get(labels::CREDENTIALS).is_some_and(|value| value == "true");
-        Ok(if allowed { Found::Allowed { version: version(&meta) } } else { Found::NotAllowed })
+        let Some(meta) = api.get_metadata_opt(name).await? else {
+            return Ok(Found::Missing);
+        };
+        let allowed = meta
+            .labels()
+            .get(labels::CREDENTIALS)
+            .is_some_and(|value| value == "true");
+        Ok(if allowed {
+            Found::Allowed {
+                version: version(&meta),
+            }
+        } else {
+            Found::NotAllowed
+        })
     }
 
     /// The `ServiceAccount` a Provider names; the Provider is woken when that changes.
@@ -84,12 +97,29 @@ impl References {
             return Ok(Found::Allowed { version });
         }
         let api: Api<ServiceAccount> = Api::namespaced(cx.client.clone(), namespace);
-        let Some(meta) = api.get_metadata_opt(name).await? else { return Ok(Found::Missing) };
-        let allowed = meta.annotations().get(annotations::SCANNER).is_some_and(|value| value == "true");
-        Ok(if allowed { Found::Allowed { version: version(&meta) } } else { Found::NotAllowed })
+        let Some(meta) = api.get_metadata_opt(name).await? else {
+            return Ok(Found::Missing);
+        };
+        let allowed = meta
+            .annotations()
+            .get(annotations::SCANNER)
+            .is_some_and(|value| value == "true");
+        Ok(if allowed {
+            Found::Allowed {
+                version: version(&meta),
+            }
+        } else {
+            Found::NotAllowed
+        })
     }
 
-    fn note(&self, kind: &'static str, namespace: &str, name: &str, provider: &str) -> Option<String> {
+    fn note(
+        &self,
+        kind: &'static str,
+        namespace: &str,
+        name: &str,
+        provider: &str,
+    ) -> Option<String> {
         let mut state = self.lock();
         let key = (namespace.to_owned(), name.to_owned());
         state
@@ -97,24 +127,38 @@ impl References {
             .entry((kind, key.0.clone(), key.1.clone()))
             .or_default()
             .insert(provider.to_owned());
-        let known = if kind == SECRET { &state.secrets } else { &state.accounts };
+        let known = if kind == SECRET {
+            &state.secrets
+        } else {
+            &state.accounts
+        };
         known.get(&key).cloned()
     }
 
     /// Takes in what the watch says; wakes who names the object.
-    fn seen(&self, cx: &Context, kind: &'static str, key: (String, String), version: Option<String>) {
+    fn seen(&self, cx: &Context, kind: &'static str, key: (String, String), version: Option<&str>) {
         let mut state = self.lock();
-        let known = if kind == SECRET { &mut state.secrets } else { &mut state.accounts };
-        let before = match &version {
-            Some(version) => known.insert(key.clone(), version.clone()),
+        let known = if kind == SECRET {
+            &mut state.secrets
+        } else {
+            &mut state.accounts
+        };
+        let before = match version {
+            Some(new) => known.insert(key.clone(), new.to_owned()),
             None => known.remove(&key),
         };
-        if before == version {
+        if before.as_deref() == version {
             return;
         }
         let (namespace, name) = key;
-        for provider in state.users.get(&(kind, namespace.clone(), name)).into_iter().flatten() {
-            cx.wake.call(ObjectRef::<Provider>::new(provider).within(&namespace));
+        for provider in state
+            .users
+            .get(&(kind, namespace.clone(), name))
+            .into_iter()
+            .flatten()
+        {
+            cx.wake
+                .call(ObjectRef::<Provider>::new(provider).within(&namespace));
         }
     }
 
@@ -128,7 +172,11 @@ impl References {
     ) {
         let gone: Vec<_> = {
             let state = self.lock();
-            let known = if kind == SECRET { &state.secrets } else { &state.accounts };
+            let known = if kind == SECRET {
+                &state.secrets
+            } else {
+                &state.accounts
+            };
             known
                 .keys()
                 .filter(|key| namespace.is_none_or(|n| key.0 == n) && !seen.contains(*key))
@@ -143,7 +191,11 @@ impl References {
 
 fn version<K>(meta: &PartialObjectMeta<K>) -> String {
     let uid = meta.metadata.uid.as_deref().unwrap_or_default();
-    let resource_version = meta.metadata.resource_version.as_deref().unwrap_or_default();
+    let resource_version = meta
+        .metadata
+        .resource_version
+        .as_deref()
+        .unwrap_or_default();
     format!("{uid}/{resource_version}")
 }
 
@@ -164,7 +216,10 @@ pub async fn watch_all(
         for namespace in namespaces {
             secrets.entry(namespace.clone()).or_insert_with(|| {
                 let (listed, receiver) = watch::channel(false);
-                (abort_on_drop(watch_secrets(cx.clone(), namespace, listed)), receiver)
+                (
+                    abort_on_drop(watch_secrets(cx.clone(), namespace, listed)),
+                    receiver,
+                )
             });
         }
         if !announced {
@@ -199,14 +254,21 @@ fn abort_on_drop(task: impl Future<Output = ()> + Send + 'static) -> Running {
 }
 
 async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sender<bool>) {
-    let api: Api<Secret> = Api::namespaced(cx.client.clone(), &namespace);
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(cx.client.clone(), &namespace);
     let config = watcher::Config::default().labels(&format!("{}=true", labels::CREDENTIALS));
-    follow(&cx, SECRET, Some(&namespace), metadata_watcher(api, config).default_backoff(), listed, |_| true)
-        .await;
+    follow(
+        &cx,
+        SECRET,
+        Some(&namespace),
+        watcher(api, config).default_backoff(),
+        listed,
+        |_| true,
+    )
+    .await;
 }
 
 async fn watch_accounts(cx: Arc<Context>, listed: watch::Sender<bool>) {
-    let api: Api<ServiceAccount> = Api::all(cx.client.clone());
+    let api: Api<PartialObjectMeta<ServiceAccount>> = Api::all(cx.client.clone());
     let allowed = |meta: &PartialObjectMeta<ServiceAccount>| {
         meta.metadata
             .annotations
@@ -215,7 +277,15 @@ async fn watch_accounts(cx: Arc<Context>, listed: watch::Sender<bool>) {
             .is_some_and(|value| value == "true")
     };
     let config = watcher::Config::default();
-    follow(&cx, ACCOUNT, None, metadata_watcher(api, config).default_backoff(), listed, allowed).await;
+    follow(
+        &cx,
+        ACCOUNT,
+        None,
+        watcher(api, config).default_backoff(),
+        listed,
+        allowed,
+    )
+    .await;
 }
 
 async fn follow<K>(
@@ -242,7 +312,7 @@ async fn follow<K>(
                 if state.is_some() {
                     listing.insert(key(&meta));
                 }
-                cx.references.seen(cx, kind, key(&meta), state);
+                cx.references.seen(cx, kind, key(&meta), state.as_deref());
             }
             Ok(Event::InitDone) => {
                 cx.references.keep_only(cx, kind, namespace, &listing);
@@ -250,7 +320,7 @@ async fn follow<K>(
             }
             Ok(Event::Apply(meta)) => {
                 let state = allowed(&meta).then(|| version(&meta));
-                cx.references.seen(cx, kind, key(&meta), state);
+                cx.references.seen(cx, kind, key(&meta), state.as_deref());
             }
             Ok(Event::Delete(meta)) => cx.references.seen(cx, kind, key(&meta), None),
             Err(error) => {

@@ -51,7 +51,14 @@ pub fn set_readiness(conditions: &mut Vec<Condition>, generation: Option<i64>, s
     set(conditions, generation, "Ready", ready, *reason, message);
     for kind in ["Reconciling", "Stalled"] {
         if other == Some(kind) {
-            set(conditions, generation, kind, ConditionStatus::True, *reason, message);
+            set(
+                conditions,
+                generation,
+                kind,
+                ConditionStatus::True,
+                *reason,
+                message,
+            );
         } else {
             conditions::remove(conditions, kind);
         }
@@ -118,7 +125,10 @@ mod tests {
     use serde_json::json;
 
     fn types(conditions: &[Condition]) -> Vec<(&str, &str)> {
-        conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect()
+        conditions
+            .iter()
+            .map(|c| (c.type_.as_str(), c.status.as_str()))
+            .collect()
     }
 
     #[test]
@@ -126,11 +136,35 @@ mod tests {
         let mut conditions = Vec::new();
         let message = String::from("m");
         let reason = Reason::Progressing;
-        set_readiness(&mut conditions, Some(1), &Readiness::Progressing { reason, message: message.clone() });
-        assert_eq!(types(&conditions), [("Ready", "False"), ("Reconciling", "True")]);
-        set_readiness(&mut conditions, Some(1), &Readiness::Stalled { reason, message: message.clone() });
-        assert_eq!(types(&conditions), [("Ready", "False"), ("Stalled", "True")]);
-        set_readiness(&mut conditions, Some(1), &Readiness::Ready { reason, message });
+        set_readiness(
+            &mut conditions,
+            Some(1),
+            &Readiness::Progressing {
+                reason,
+                message: message.clone(),
+            },
+        );
+        assert_eq!(
+            types(&conditions),
+            [("Ready", "False"), ("Reconciling", "True")]
+        );
+        set_readiness(
+            &mut conditions,
+            Some(1),
+            &Readiness::Stalled {
+                reason,
+                message: message.clone(),
+            },
+        );
+        assert_eq!(
+            types(&conditions),
+            [("Ready", "False"), ("Stalled", "True")]
+        );
+        set_readiness(
+            &mut conditions,
+            Some(1),
+            &Readiness::Ready { reason, message },
+        );
         assert_eq!(types(&conditions), [("Ready", "True")]);
     }
 
@@ -142,7 +176,11 @@ mod tests {
 
     #[test]
     fn a_field_that_went_is_set_to_null() {
-        let patch = merge_patch(&json!({"a": 1, "b": {"c": 2, "d": 3}}), &json!({"b": {"c": 2}})).unwrap();
+        let patch = merge_patch(
+            &json!({"a": 1, "b": {"c": 2, "d": 3}}),
+            &json!({"b": {"c": 2}}),
+        )
+        .unwrap();
         assert_eq!(patch, Some(json!({"a": null, "b": {"d": null}})));
     }
 

@@ -31,7 +31,12 @@ impl TenantView {
     pub fn has_roles_in(&self, namespace: &str) -> bool {
         match &self.spec.role_namespaces {
             Some(names) => names.iter().any(|name| name == namespace),
-            None => self.spec.namespaces.first().or(self.namespaces.first()).is_some_and(|n| n == namespace),
+            None => self
+                .spec
+                .namespaces
+                .first()
+                .or(self.namespaces.first())
+                .is_some_and(|n| n == namespace),
         }
     }
 }
@@ -40,18 +45,25 @@ impl TenantView {
 #[derive(Debug, Default)]
 pub struct Tenancy {
     by_namespace: RwLock<HashMap<String, Arc<TenantView>>>,
+    change: tokio::sync::Notify,
 }
 
 impl Tenancy {
     /// The tenant that holds this namespace.
     pub fn of(&self, namespace: &str) -> Option<Arc<TenantView>> {
-        let map = self.by_namespace.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let map = self
+            .by_namespace
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         map.get(namespace).cloned()
     }
 
     /// All claimed namespaces.
     pub fn namespaces(&self) -> Vec<String> {
-        let map = self.by_namespace.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let map = self
+            .by_namespace
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut names: Vec<_> = map.keys().cloned().collect();
         names.sort_unstable();
         names
@@ -62,30 +74,48 @@ impl Tenancy {
         let mut namespaces: HashMap<TenantId, Vec<String>> = HashMap::new();
         let claims = claims::all(admin).await?;
         for claim in &claims {
-            namespaces.entry(claim.tenant).or_default().push(claim.namespace.clone());
+            namespaces
+                .entry(claim.tenant)
+                .or_default()
+                .push(claim.namespace.clone());
         }
         let mut fresh = HashMap::with_capacity(claims.len());
         for claim in claims {
             let view = TenantView {
                 id: claim.tenant,
                 name: claim.name,
-                spec: serde_json::from_value(claim.spec).map_err(|_| {
-                    StoreError::inconsistent("tenants", "spec", claim.tenant)
-                })?,
+                spec: serde_json::from_value(claim.spec)
+                    .map_err(|_| StoreError::inconsistent("tenants", "spec", claim.tenant))?,
                 namespaces: namespaces.get(&claim.tenant).cloned().unwrap_or_default(),
                 is_deleted: claim.is_deleted,
             };
             fresh.insert(claim.namespace, Arc::new(view));
         }
-        let mut map = self.by_namespace.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut map = self
+            .by_namespace
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut changed: Vec<String> = fresh
             .iter()
             .filter(|(name, view)| map.get(*name) != Some(view))
             .map(|(name, _)| name.clone())
-            .chain(map.keys().filter(|name| !fresh.contains_key(*name)).cloned())
+            .chain(
+                map.keys()
+                    .filter(|name| !fresh.contains_key(*name))
+                    .cloned(),
+            )
             .collect();
         changed.sort_unstable();
         *map = fresh;
+        drop(map);
+        if !changed.is_empty() {
+            self.change.notify_one();
+        }
         Ok(changed)
+    }
+
+    /// Returns after a reload found something changed. For one listener.
+    pub async fn changed(&self) {
+        self.change.notified().await;
     }
 }

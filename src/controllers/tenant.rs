@@ -53,9 +53,14 @@ impl Reconcile for Tenant {
             return Ok(Outcome::stalled(reason, message).again_in(Duration::from_secs(30)));
         }
         if let Some(message) = released.waiting {
-            return Ok(Outcome::progressing(Reason::Progressing, message).again_in(Duration::from_secs(2)));
+            return Ok(
+                Outcome::progressing(Reason::Progressing, message).again_in(Duration::from_secs(2))
+            );
         }
-        Ok(Outcome::settled(format!("Holds {} namespaces.", claimed.held.len())))
+        Ok(Outcome::settled(format!(
+            "Holds {} namespaces.",
+            claimed.held.len()
+        )))
     }
 
     async fn cleanup(&self, status: &mut TenantStatus, cx: &Context) -> Result<Cleanup, Error> {
@@ -104,7 +109,9 @@ impl Tenant {
             }
             .to_owned(),
             suspend: self.spec.suspend,
-            concurrent_scans: wishes.concurrent_scans.unwrap_or(limits.concurrent_scans.default),
+            concurrent_scans: wishes
+                .concurrent_scans
+                .unwrap_or(limits.concurrent_scans.default),
             max_providers: wishes.providers.unwrap_or(limits.providers.default),
             spec,
         })
@@ -128,13 +135,29 @@ fn violations(spec: &TenantSpec, limits: &Limits) -> Vec<Violation> {
             let sentence = format!(
                 "{wish} is more than the {ceiling} this installation allows; lower it, or have limits.{field}.ceiling raised in the chart's values"
             );
-            found.push(Violation::new(Reason::LimitExceeded, format!("spec.limits.{field}"), sentence));
+            found.push(Violation::new(
+                Reason::LimitExceeded,
+                format!("spec.limits.{field}"),
+                sentence,
+            ));
         }
     };
     let numbers = [
-        ("concurrentScans", wishes.concurrent_scans.map(i64::from), i64::from(limits.concurrent_scans.ceiling)),
-        ("providers", wishes.providers.map(i64::from), i64::from(limits.providers.ceiling)),
-        ("scanDeadlineSeconds", wishes.scan_deadline_seconds, limits.scan_deadline_seconds.ceiling),
+        (
+            "concurrentScans",
+            wishes.concurrent_scans.map(i64::from),
+            i64::from(limits.concurrent_scans.ceiling),
+        ),
+        (
+            "providers",
+            wishes.providers.map(i64::from),
+            i64::from(limits.providers.ceiling),
+        ),
+        (
+            "scanDeadlineSeconds",
+            wishes.scan_deadline_seconds,
+            limits.scan_deadline_seconds.ceiling,
+        ),
     ];
     for (field, wish, ceiling) in numbers {
         if let Some(wish) = wish {
@@ -142,12 +165,21 @@ fn violations(spec: &TenantSpec, limits: &Limits) -> Vec<Violation> {
         }
     }
     let quantities = [
-        ("scanMemory", &wishes.scan_memory, &limits.scan_memory.ceiling),
+        (
+            "scanMemory",
+            &wishes.scan_memory,
+            &limits.scan_memory.ceiling,
+        ),
         ("scanCPU", &wishes.scan_cpu, &limits.scan_cpu.ceiling),
     ];
     for (field, wish, ceiling) in quantities {
         if let Some(Quantity(wish)) = wish {
-            check(field, quantity::exceeds(wish, ceiling), wish.clone(), ceiling.clone());
+            check(
+                field,
+                quantity::exceeds(wish, ceiling),
+                wish.clone(),
+                ceiling.clone(),
+            );
         }
     }
     found
@@ -163,13 +195,20 @@ struct Claims {
 /// Claims every namespace the spec names and may have.
 async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
     let wanted: BTreeSet<String> = tenant.spec.namespaces.iter().cloned().collect();
-    let mut claims = Claims { wanted, held: BTreeSet::new(), new: false, refused: None };
+    let mut claims = Claims {
+        wanted,
+        held: BTreeSet::new(),
+        new: false,
+        refused: None,
+    };
     for namespace in claims.wanted.clone() {
         if is_denied(&namespace, cx) {
             let message = format!(
                 "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
             );
-            claims.refused.get_or_insert((Reason::NamespaceDenied, message));
+            claims
+                .refused
+                .get_or_insert((Reason::NamespaceDenied, message));
             claims.wanted.remove(&namespace);
             continue;
         }
@@ -185,7 +224,9 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
                 let message = format!(
                     "Namespace {namespace} belongs to Tenant {to}; remove it from spec.namespaces here or there."
                 );
-                claims.refused.get_or_insert((Reason::NamespaceConflict, message));
+                claims
+                    .refused
+                    .get_or_insert((Reason::NamespaceConflict, message));
             }
         }
     }
@@ -209,7 +250,8 @@ fn is_terminating(error: &kube::Error) -> bool {
 
 fn is_denied(namespace: &str, cx: &Context) -> bool {
     let listed = cx.config.tenancy.denied_namespaces.iter().any(|rule| {
-        rule.strip_suffix('*').map_or(rule == namespace, |prefix| namespace.starts_with(prefix))
+        rule.strip_suffix('*')
+            .map_or(rule == namespace, |prefix| namespace.starts_with(prefix))
     });
     listed || namespace.starts_with("kube-") || namespace == cx.settings.namespace
 }
@@ -222,18 +264,22 @@ struct Released {
 /// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
 /// this tenant, wholly, before anybody else can have the namespace.
 async fn release(id: TenantId, wanted: &BTreeSet<String>, cx: &Context) -> Result<Released, Error> {
-    let mut released = Released { any: false, waiting: None };
+    let mut released = Released {
+        any: false,
+        waiting: None,
+    };
     for namespace in claims::of_tenant(&cx.admin, id).await? {
         if wanted.contains(&namespace) {
             continue;
         }
-        match empty(id, Some(&namespace), false, cx).await? {
-            Some(Cleanup::Waiting { message, .. }) => released.waiting = Some(message),
-            _ => {
-                access::revoke(cx, &namespace).await?;
-                claims::release(&cx.admin, id, &namespace).await?;
-                released.any = true;
-            }
+        if let Some(Cleanup::Waiting { message, .. }) =
+            empty(id, Some(&namespace), false, cx).await?
+        {
+            released.waiting = Some(message);
+        } else {
+            access::revoke(cx, &namespace).await?;
+            claims::release(&cx.admin, id, &namespace).await?;
+            released.any = true;
         }
     }
     Ok(released)
@@ -250,8 +296,13 @@ async fn empty(
     let mut tx = cx.store.tenant(id).await?;
     let rows = providers::retire_namespace(&mut tx, namespace).await?;
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let open = scans::cancel_all(&mut tx, &ids, "Its tenant no longer holds its namespace.", cx.clock.now())
-        .await?;
+    let open = scans::cancel_all(
+        &mut tx,
+        &ids,
+        "Its tenant no longer holds its namespace.",
+        cx.clock.now(),
+    )
+    .await?;
     tx.commit().await?;
     if let Some(waiting) = provider::end_jobs(id, &open, cx).await? {
         return Ok(Some(waiting));
@@ -292,7 +343,14 @@ mod tests {
         };
         let found = violations(&spec, &Limits::default());
         let fields: Vec<_> = found.iter().map(Violation::field).collect();
-        assert_eq!(fields, ["spec.limits.concurrentScans", "spec.limits.scanMemory"]);
-        assert!(found.iter().all(|violation| violation.reason() == Reason::LimitExceeded));
+        assert_eq!(
+            fields,
+            ["spec.limits.concurrentScans", "spec.limits.scanMemory"]
+        );
+        assert!(
+            found
+                .iter()
+                .all(|violation| violation.reason() == Reason::LimitExceeded)
+        );
     }
 }

@@ -195,7 +195,7 @@ pub fn check(
                 Reason::InvalidSpec,
                 "",
                 "secretRef and serviceAccountName go together only for type role".into(),
-            )
+            );
         }
         _ => {}
     }

@@ -2,7 +2,6 @@
 //! the account — so that a restored cluster or database finds it again.
 
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{Change, StoreError, TenantTx};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
@@ -295,12 +294,16 @@ pub async fn retain(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError>
 
 /// Writes only what a scan's outcome says about the connection; never the whole row, which
 /// would undo a deletion that came in between.
-pub async fn set_connected(tx: &mut TenantTx, id: Uuid, connected: bool) -> Result<(), StoreError> {
+pub async fn set_connected(
+    tx: &mut TenantTx,
+    id: ProviderId,
+    connected: bool,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "update providers set connected = $3, connection_last_checked_at = now()
          where tenant_id = $1 and id = $2 and not is_deleted",
         tx.tenant().0,
-        id,
+        id.0,
         connected,
     )
     .execute(tx.conn())

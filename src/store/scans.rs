@@ -147,6 +147,8 @@ pub struct NewScan {
     pub trigger: &'static str,
     /// Higher goes first within the tenant.
     pub priority: i32,
+    /// Not before this time.
+    pub not_before: Option<Timestamp>,
     /// Scope wishes.
     pub scanner_args: Value,
 }
@@ -157,8 +159,8 @@ pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError
     let (schedule, due_at) = scan.slot.unzip();
     let inserted = sqlx::query!(
         "insert into scans (tenant_id, id, provider_id, schedule_id, due_at, namespace, name, object_uid,
-           trigger, priority, scanner_args)
-         select $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10, $11
+           trigger, priority, scanner_args, next_attempt_at)
+         select $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10, $11, $12
          from providers p where p.tenant_id = $1 and p.id = $3 and not p.is_deleted
          on conflict (tenant_id, object_uid) where object_uid is not null do nothing",
         tenant,
@@ -172,6 +174,7 @@ pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError
         scan.trigger,
         scan.priority,
         scan.scanner_args,
+        scan.not_before.map(ToSqlx::to_sqlx) as _,
     )
     .execute(tx.conn())
     .await?
@@ -385,6 +388,18 @@ pub async fn release(tx: &mut TenantTx, id: ScanId, attempt: i32) -> Result<bool
     .execute(tx.conn())
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Detaches the row from its object, which goes; the findings stay.
+pub async fn detach(tx: &mut TenantTx, id: ScanId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update scans set object_uid = null, updated_at = now() where tenant_id = $1 and id = $2",
+        tx.tenant().0,
+        id.0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
 }
 
 /// The newest scan of a provider that ended.

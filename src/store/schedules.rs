@@ -93,23 +93,28 @@ pub async fn upsert(
     )
     .fetch_optional(tx.conn())
     .await?;
+    let remembered = remembered(tx, id).await?;
+    Ok((Change::from_created(created), remembered))
+}
+
+/// What the row remembers of earlier passes.
+pub async fn remembered(tx: &mut TenantTx, id: ScheduleId) -> Result<Remembered, StoreError> {
     let row = sqlx::query!(
         r#"select inserted_at as "anchor: jiff_sqlx::Timestamp",
              last_schedule_time as "last_slot: jiff_sqlx::Timestamp",
              last_missed_time as "last_missed: jiff_sqlx::Timestamp", missed_count
            from schedules where tenant_id = $1 and id = $2"#,
-        tenant,
+        tx.tenant().0,
         id.0,
     )
     .fetch_one(tx.conn())
     .await?;
-    let remembered = Remembered {
+    Ok(Remembered {
         anchor: row.anchor.to_jiff(),
         last_slot: row.last_slot.map(jiff_sqlx::Timestamp::to_jiff),
         last_missed: row.last_missed.map(jiff_sqlx::Timestamp::to_jiff),
         missed: row.missed_count,
-    };
-    Ok((Change::from_created(created), remembered))
+    })
 }
 
 /// A slot that was claimed and the scan it leads to.
@@ -172,6 +177,28 @@ pub async fn claim(
     .execute(tx.conn())
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Which of these accounts have no row for the slot `due_at` yet.
+pub async fn without_slot(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    due_at: Timestamp,
+    providers: &[ProviderId],
+) -> Result<Vec<ProviderId>, StoreError> {
+    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let open = sqlx::query_scalar!(
+        r#"select wanted as "wanted!" from unnest($4::uuid[]) wanted
+           where not exists (select from schedule_slots s
+             where s.tenant_id = $1 and s.schedule_id = $2 and s.provider_id = wanted and s.due_at = $3)"#,
+        tx.tenant().0,
+        id.0,
+        due_at.to_sqlx() as _,
+        &ids,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(open.into_iter().map(ProviderId).collect())
 }
 
 /// Remembers that `count` due times passed unclaimed, the last at `last`.
@@ -245,6 +272,8 @@ pub struct SlotOfScan {
     pub provider: ProviderId,
     /// The due time.
     pub due_at: Timestamp,
+    /// Seconds over which the schedule spreads its starts.
+    pub jitter_seconds: i64,
     /// The scan's row, once there is one.
     pub scan: Option<ScanId>,
 }
@@ -256,7 +285,8 @@ pub async fn slot_of_scan(
     name: &ObjectName,
 ) -> Result<Option<SlotOfScan>, StoreError> {
     let row = sqlx::query!(
-        r#"select s.schedule_id, s.provider_id, s.due_at as "due_at: jiff_sqlx::Timestamp", s.scan_id
+        r#"select s.schedule_id, s.provider_id, s.due_at as "due_at: jiff_sqlx::Timestamp",
+             s.scan_id, d.jitter_seconds
            from schedule_slots s
            join schedules d on d.tenant_id = s.tenant_id and d.id = s.schedule_id
            where s.tenant_id = $1 and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed'"#,
@@ -270,6 +300,7 @@ pub async fn slot_of_scan(
         schedule: ScheduleId(row.schedule_id),
         provider: ProviderId(row.provider_id),
         due_at: row.due_at.to_jiff(),
+        jitter_seconds: row.jitter_seconds,
         scan: row.scan_id.map(ScanId),
     }))
 }

@@ -36,10 +36,10 @@ pub(super) fn faults(
             check("session_duration", session_duration);
         }
         (ProviderType::Gcp, CredentialsType::ServiceAccount) => {
-            check("service_account_key", json_object)
+            check("service_account_key", json_object);
         }
         (ProviderType::Kubernetes, CredentialsType::Static) => {
-            check("kubeconfig_content", kubeconfig)
+            check("kubeconfig_content", kubeconfig);
         }
         (ProviderType::M365, CredentialsType::Static) => check("certificate_content", base64),
         (ProviderType::Openstack, CredentialsType::Static) => {
@@ -96,7 +96,7 @@ fn base64(text: &str) -> Option<&'static str> {
     let body = text.trim_end_matches('=');
     let good = !body.is_empty()
         && body.chars().all(letters)
-        && text.len() % 4 == 0
+        && text.len().is_multiple_of(4)
         && text.len() - body.len() <= 2;
     (!good).then_some("is not base64")
 }

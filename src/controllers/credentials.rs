@@ -1,0 +1,120 @@
+//! What a Provider's credentials name, looked at in the cluster: by metadata on every pass, and
+//! by value only when something changed. Values are checked and dropped; they go nowhere.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::Context;
+use super::error::Error;
+use super::references::Found;
+use crate::api::provider::Credentials;
+use crate::domain::credentials::{Named, SecretFound, ServiceAccountFound};
+use crate::domain::ids::ObjectName;
+
+/// What the credentials name, by metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    secret: Option<Found>,
+    account: Option<Found>,
+}
+
+/// The values of a Secret, for as long as they are looked at.
+#[derive(Default)]
+pub struct Values(BTreeMap<String, Vec<u8>>);
+
+impl Seen {
+    /// Looks at what `credentials` name, in the watch where it has it.
+    pub async fn of(
+        credentials: Option<&Credentials>,
+        provider: &ObjectName,
+        cx: &Context,
+    ) -> Result<Self, Error> {
+        let Some(credentials) = credentials else {
+            return Ok(Self::default());
+        };
+        let (namespace, name) = (&provider.namespace, &provider.name);
+        let mut seen = Self::default();
+        if let Some(secret) = &credentials.secret_ref {
+            seen.secret = Some(
+                cx.references
+                    .secret(cx, namespace, &secret.name, name)
+                    .await?,
+            );
+        }
+        if let Some(account) = &credentials.service_account_name {
+            seen.account = Some(
+                cx.references
+                    .service_account(cx, namespace, account, name)
+                    .await?,
+            );
+        }
+        Ok(seen)
+    }
+
+    /// A text that differs whenever something named appeared, changed, was allowed or went.
+    pub fn version(&self) -> String {
+        let part = |found: &Option<Found>| match found {
+            None => "-".to_owned(),
+            Some(Found::Missing) => "missing".to_owned(),
+            Some(Found::NotAllowed) => "not allowed".to_owned(),
+            Some(Found::Allowed { version }) => version.clone(),
+        };
+        // An account's version counts only as far as it is allowed: its tokens come and go.
+        let account = match &self.account {
+            Some(Found::Allowed { version }) => {
+                version.split('/').next().unwrap_or_default().to_owned()
+            }
+            other => part(other),
+        };
+        format!("{} {account}", part(&self.secret))
+    }
+
+    /// Reads the Secret's values, if it may be used.
+    pub async fn values(
+        &self,
+        credentials: Option<&Credentials>,
+        namespace: &str,
+        cx: &Context,
+    ) -> Result<Values, Error> {
+        let name = credentials.and_then(|credentials| credentials.secret_ref.as_ref());
+        let (Some(name), Some(Found::Allowed { .. })) = (name, &self.secret) else {
+            return Ok(Values::default());
+        };
+        let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
+        let Some(secret) = api.get_opt(&name.name).await? else {
+            return Err(Error::Outdated);
+        };
+        let data = secret.data.unwrap_or_default();
+        Ok(Values(
+            data.into_iter()
+                .map(|(key, value)| (key, value.0))
+                .collect(),
+        ))
+    }
+
+    /// The same as the rules want it.
+    pub fn named<'a>(&self, values: &'a Values) -> Named<'a> {
+        let allowed = |found: &Found| match found {
+            Found::Allowed { .. } => Some(true),
+            Found::NotAllowed => Some(false),
+            Found::Missing => None,
+        };
+        Named {
+            secret: self
+                .secret
+                .as_ref()
+                .and_then(allowed)
+                .map(|allowed| SecretFound {
+                    allowed,
+                    data: &values.0,
+                }),
+            service_account: self
+                .account
+                .as_ref()
+                .and_then(allowed)
+                .map(|allowed| ServiceAccountFound { allowed }),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The Job of an attempt on the API server: made once, found again, watched by its pods, and
+//! taken away with the account freed when its pod is gone.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use super::driver::is_not_found;
+use super::error::Error;
+use crate::api::FIELD_MANAGER;
+use crate::dispatch::job::SPEC_HASH;
+use crate::domain::ids::{ObjectUid, TenantId};
+use crate::store::scans::{self, JobRef, Open};
+
+/// What became of making a Job.
+#[derive(Debug, Clone)]
+pub enum Made {
+    /// It is there and it is the one planned.
+    Ours(ObjectUid),
+    /// Something else has its name.
+    Foreign,
+}
+
+/// Makes the Job, or finds the one that an earlier pass made and whose answer was lost.
+pub async fn make(cx: &Context, wanted: &Job) -> Result<Made, Error> {
+    let api: Api<Job> = Api::namespaced(cx.client.clone(), &wanted.namespace().unwrap_or_default());
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&params, wanted).await {
+        Ok(job) => Ok(Made::Ours(super::tenant::uid_of(&job)?)),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let Some(found) = api.get_opt(&wanted.name_any()).await? else {
+                // Gone between the two calls: the next pass makes it.
+                return Err(Error::Outdated);
+            };
+            Ok(if is_planned(&found, wanted) {
+                Made::Ours(super::tenant::uid_of(&found)?)
+            } else {
+                Made::Foreign
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Labels and names can be forged by whoever may make Jobs; owner, hash and who wrote the spec
+/// together cannot be had by accident, and by a forger only with the tenant's own findings.
+fn is_planned(found: &Job, wanted: &Job) -> bool {
+    let manager = found.metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Update")
+    });
+    let hash = |job: &Job| job.annotations().get(SPEC_HASH).cloned();
+    let owner = |job: &Job| {
+        job.owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true))
+            .map(|o| o.uid.clone())
+    };
+    manager
+        && found.metadata.deletion_timestamp.is_none()
+        && hash(found) == hash(wanted)
+        && owner(found) == owner(wanted)
+}
+
+/// The Job of an attempt, read live: an old copy could show one that was deleted.
+pub async fn get(cx: &Context, job: &JobRef) -> Result<Option<Job>, Error> {
+    let api: Api<Job> = Api::namespaced(cx.client.clone(), &job.name.namespace);
+    let found = api.get_opt(&job.name.name).await?;
+    Ok(found.filter(|found| {
+        job.uid
+            .is_none_or(|uid| found.uid() == Some(uid.to_string()))
+    }))
+}
+
+/// The pods that belong to the Job by owner, whatever their labels say.
+pub async fn pods(cx: &Context, namespace: &str, job: ObjectUid) -> Result<Vec<Pod>, Error> {
+    let api: Api<Pod> = Api::namespaced(cx.client.clone(), namespace);
+    let params = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job}"));
+    let found = api.list(&params).await?;
+    let uid = job.to_string();
+    Ok(found
+        .items
+        .into_iter()
+        .filter(|pod| {
+            pod.owner_references()
+                .iter()
+                .any(|o| o.controller == Some(true) && o.uid == uid)
+        })
+        .collect())
+}
+
+/// What the API server told the Job controller when it could not make the pod.
+pub async fn refusal(
+    cx: &Context,
+    namespace: &str,
+    job: ObjectUid,
+) -> Result<Option<String>, Error> {
+    let api: Api<Event> = Api::namespaced(cx.client.clone(), namespace);
+    let params = ListParams::default().fields(&format!("regarding.uid={job},reason=FailedCreate"));
+    let mut events = api.list(&params).await?.items;
+    events.sort_by_key(|event| {
+        event
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0)
+    });
+    Ok(events.pop().and_then(|event| event.note))
+}
+
+/// Deletes the attempt's Job, if it still is the one meant, and frees the account once no pod
+/// of it is left. Whether that is so now.
+pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Error> {
+    if let Some(job) = &open.job {
+        // Without a recorded uid the Job may have been made by a pass whose answer was lost.
+        let uid = match job.uid {
+            Some(uid) => Some(uid),
+            None => match get(cx, job).await? {
+                Some(found) => Some(super::tenant::uid_of(&found)?),
+                None => None,
+            },
+        };
+        if let Some(uid) = uid {
+            delete(cx, job, uid).await?;
+            if !pods(cx, &job.name.namespace, uid).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+    let mut tx = cx.store.tenant(tenant).await?;
+    scans::release(&mut tx, open.id, open.attempt).await?;
+    tx.commit().await?;
+    cx.wake.admission.notify_one();
+    Ok(true)
+}
+
+async fn delete(cx: &Context, job: &JobRef, uid: ObjectUid) -> Result<(), Error> {
+    let api: Api<Job> = Api::namespaced(cx.client.clone(), &job.name.namespace);
+    let params = DeleteParams {
+        // The uid keeps a later Job of the same name safe from an old copy's order.
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_string()),
+            resource_version: None,
+        }),
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    match api.delete(&job.name.name, &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        // Another object has the name: ours is gone.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,414 @@
+//! What a Job and its pod say of an attempt: still under way, gone well, or failed for one
+//! reason. The row decides what follows; this only reads.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+use super::redact::tail;
+use crate::api::scan::Stage;
+use crate::domain::reason::Reason;
+
+/// Name of the init container that runs Prowler.
+pub const SCAN: &str = "scan";
+/// Name of the main container that sends the findings.
+pub const UPLOAD: &str = "upload";
+/// Exit code of `upload` for an answer that no retry changes; the row has the outcome.
+pub const UPLOAD_REFUSED: i32 = 3;
+
+/// How an attempt is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// On its way.
+    Running(Stage),
+    /// `upload` says that it is done; the row must agree.
+    Uploaded,
+    /// Over, without findings.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// The same in a sentence, redacted.
+        message: String,
+    },
+}
+
+/// Judges an attempt from its Job and the pods the Job owns.
+///
+/// `refused` is what the API server said when the Job controller could not make the pod.
+pub fn judge(job: &Job, pods: &[Pod], refused: Option<&str>, now: Timestamp) -> Outcome {
+    if pods.len() > 1 {
+        return failed(
+            Reason::PodLost,
+            "The Job has a second pod: the first was lost or deleted.",
+        );
+    }
+    let failure = job_failure(job);
+    let Some(pod) = pods.first() else {
+        return match (failure, refused) {
+            (Some("DeadlineExceeded"), _) => deadline(),
+            (Some(_), _) => failed(
+                Reason::PodLost,
+                "The scan's pod was deleted before it ended.",
+            ),
+            (None, Some(text)) => failed(
+                Reason::PodRefused,
+                format!("The cluster refused the scan's pod: {}", tail(text)),
+            ),
+            (None, None) => Outcome::Running(Stage::Starting),
+        };
+    };
+    if let Some(outcome) = judge_containers(pod, now) {
+        return outcome;
+    }
+    match failure {
+        Some("DeadlineExceeded") => deadline(),
+        Some(_) => judge_pod_end(pod),
+        None => match pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+        {
+            Some("Failed") => judge_pod_end(pod),
+            _ => Outcome::Running(stage(pod)),
+        },
+    }
+}
+
+fn failed(reason: Reason, message: impl Into<String>) -> Outcome {
+    Outcome::Failed {
+        reason,
+        message: message.into(),
+    }
+}
+
+fn deadline() -> Outcome {
+    failed(
+        Reason::DeadlineExceeded,
+        "The scan ran longer than its deadline and was ended.",
+    )
+}
+
+fn job_failure(job: &Job) -> Option<&str> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|c| matches!(c.type_.as_str(), "Failed" | "FailureTarget") && c.status == "True")
+        .map(|c| c.reason.as_deref().unwrap_or("Failed"))
+}
+
+/// A container that ended, or cannot start, says more than the pod or the Job.
+fn judge_containers(pod: &Pod, now: Timestamp) -> Option<Outcome> {
+    let status = pod.status.as_ref()?;
+    let scan = find(status.init_container_statuses.as_deref(), SCAN);
+    let upload = find(status.container_statuses.as_deref(), UPLOAD);
+    for container in [scan, upload].into_iter().flatten() {
+        if let Some(outcome) = judge_waiting(container, pod, now) {
+            return Some(outcome);
+        }
+    }
+    if let Some(ended) = scan
+        .and_then(|c| c.state.as_ref())
+        .and_then(|s| s.terminated.as_ref())
+    {
+        let message = ended.message.as_deref().unwrap_or_default();
+        // The reason tells more than the code: when only a child is killed, the code is Prowler's.
+        if ended.reason.as_deref() == Some("OOMKilled") {
+            return Some(failed(
+                Reason::OOMKilled,
+                "Prowler needed more memory than its limit.",
+            ));
+        }
+        if ended.exit_code != 0 {
+            // A deadline or a deletion ends the container by a signal; the pod says which.
+            let signalled = matches!(ended.exit_code, 137 | 143);
+            return (!signalled).then(|| judge_prowler(ended.exit_code, message));
+        }
+    }
+    let ended = upload?.state.as_ref()?.terminated.as_ref()?;
+    if ended.reason.as_deref() == Some("OOMKilled") {
+        return Some(failed(
+            Reason::UploadFailed,
+            "The upload container needed more memory than its limit.",
+        ));
+    }
+    match ended.exit_code {
+        0 | UPLOAD_REFUSED => Some(Outcome::Uploaded),
+        137 | 143 => None,
+        code => {
+            let said = tail(ended.message.as_deref().unwrap_or_default());
+            Some(failed(
+                Reason::UploadFailed,
+                format!("The findings could not be sent (exit code {code}): {said}"),
+            ))
+        }
+    }
+}
+
+fn judge_prowler(code: i32, message: &str) -> Outcome {
+    let said = tail(message);
+    match code {
+        2 => failed(
+            Reason::ScanArgumentsInvalid,
+            format!("Prowler did not accept its arguments: {said}"),
+        ),
+        _ if speaks_of_credentials(message) => failed(
+            Reason::AuthenticationFailed,
+            format!("The account did not accept the credentials: {said}"),
+        ),
+        _ => failed(
+            Reason::ScanFailed,
+            format!("Prowler ended with exit code {code}: {said}"),
+        ),
+    }
+}
+
+/// What the SDKs call credentials that the cloud does not take.
+fn speaks_of_credentials(message: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+        "AuthFailure",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "NoCredentials",
+        "AADSTS",
+        "invalid_grant",
+        "invalid_client",
+        "AuthenticationError",
+        "Bad credentials",
+        "Unauthorized",
+        "CredentialsError",
+    ];
+    WORDS.iter().any(|word| message.contains(word))
+}
+
+fn judge_waiting(container: &ContainerStatus, pod: &Pod, now: Timestamp) -> Option<Outcome> {
+    /// Pulls fail for a moment when a registry hiccups; the kubelet goes on trying.
+    const PATIENCE: i64 = 90;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let said = tail(waiting.message.as_deref().unwrap_or_default());
+    match reason {
+        // These never get better by themselves.
+        "ErrImageNeverPull" | "InvalidImageName" => Some(failed(
+            Reason::ImagePullFailed,
+            format!("Image {} cannot be used: {said}", container.image),
+        )),
+        "ErrImagePull" | "ImagePullBackOff" => {
+            let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+            let waited = now.duration_since(started).as_secs();
+            (waited > PATIENCE).then(|| {
+                failed(
+                    Reason::ImagePullFailed,
+                    format!("Image {} could not be pulled: {said}", container.image),
+                )
+            })
+        }
+        "CreateContainerConfigError" | "CreateContainerError" => {
+            let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+            let waited = now.duration_since(started).as_secs();
+            (waited > PATIENCE).then(|| {
+                failed(
+                    Reason::PodRefused,
+                    format!("Container {} could not be made: {said}", container.name),
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
+fn judge_pod_end(pod: &Pod) -> Outcome {
+    let status = pod.status.as_ref();
+    let said = tail(
+        status
+            .and_then(|s| s.message.as_deref())
+            .unwrap_or_default(),
+    );
+    match status.and_then(|s| s.reason.as_deref()) {
+        Some("Evicted") => failed(
+            Reason::Evicted,
+            format!("The node put the scan's pod out: {said}"),
+        ),
+        Some("DeadlineExceeded") => deadline(),
+        Some(reason) => failed(
+            Reason::PodLost,
+            format!("The scan's pod ended ({reason}). {said}"),
+        ),
+        None => failed(Reason::PodLost, "The scan's pod was ended from outside."),
+    }
+}
+
+fn find<'a>(statuses: Option<&'a [ContainerStatus]>, name: &str) -> Option<&'a ContainerStatus> {
+    statuses?.iter().find(|status| status.name == name)
+}
+
+fn stage(pod: &Pod) -> Stage {
+    let Some(status) = pod.status.as_ref() else {
+        return Stage::Starting;
+    };
+    let running = |state: Option<&ContainerState>| state.is_some_and(|s| s.running.is_some());
+    let ended = |state: Option<&ContainerState>| state.is_some_and(|s| s.terminated.is_some());
+    let scan = find(status.init_container_statuses.as_deref(), SCAN).and_then(|c| c.state.as_ref());
+    if ended(scan) {
+        Stage::Ingesting
+    } else if running(scan) {
+        Stage::Scanning
+    } else {
+        Stage::Starting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-23T02:10:00Z".parse().unwrap()
+    }
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap()
+    }
+
+    fn job(reason: Option<&str>) -> Job {
+        let conditions: Vec<_> = reason
+            .map(|reason| json!({ "type": "Failed", "status": "True", "reason": reason }))
+            .into_iter()
+            .collect();
+        serde_json::from_value(json!({ "metadata": {}, "status": { "conditions": conditions } }))
+            .unwrap()
+    }
+
+    fn scan_ended(code: i32, reason: &str, message: &str) -> Value {
+        json!({ "phase": "Failed", "initContainerStatuses": [{
+            "name": "scan", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": code, "reason": reason, "message": message } } }] })
+    }
+
+    fn upload_ended(code: i32) -> Value {
+        let mut status = scan_ended(0, "Completed", "");
+        status["containerStatuses"] = json!([{
+            "name": "upload", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": code, "message": "no answer" } } }]);
+        status
+    }
+
+    fn reason(outcome: &Outcome) -> Reason {
+        match outcome {
+            Outcome::Failed { reason, .. } => *reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_way_to_end_has_one_reason() {
+        let cases = [
+            (scan_ended(1, "Error", "boom"), None, Reason::ScanFailed),
+            (
+                scan_ended(2, "Error", "usage"),
+                None,
+                Reason::ScanArgumentsInvalid,
+            ),
+            (
+                scan_ended(1, "Error", "botocore: InvalidClientTokenId"),
+                None,
+                Reason::AuthenticationFailed,
+            ),
+            (scan_ended(137, "OOMKilled", ""), None, Reason::OOMKilled),
+            (
+                scan_ended(1, "OOMKilled", "child killed"),
+                None,
+                Reason::OOMKilled,
+            ),
+            (
+                scan_ended(137, "Error", ""),
+                Some("DeadlineExceeded"),
+                Reason::DeadlineExceeded,
+            ),
+            (
+                scan_ended(143, "Error", ""),
+                Some("BackoffLimitExceeded"),
+                Reason::PodLost,
+            ),
+            (
+                json!({ "phase": "Failed", "reason": "Evicted", "message": "disk" }),
+                None,
+                Reason::Evicted,
+            ),
+            (upload_ended(75), None, Reason::UploadFailed),
+        ];
+        for (status, failure, expected) in cases {
+            let outcome = judge(&job(failure), &[pod(status.clone())], None, now());
+            assert_eq!(reason(&outcome), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_upload_that_is_done_or_refused_leaves_the_word_to_the_row() {
+        for code in [0, UPLOAD_REFUSED] {
+            assert_eq!(
+                judge(&job(None), &[pod(upload_ended(code))], None, now()),
+                Outcome::Uploaded
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_that_never_came_is_refused_or_starting_or_lost() {
+        assert_eq!(
+            judge(&job(None), &[], None, now()),
+            Outcome::Running(Stage::Starting)
+        );
+        assert_eq!(
+            reason(&judge(&job(None), &[], Some("exceeded quota"), now())),
+            Reason::PodRefused
+        );
+        assert_eq!(
+            reason(&judge(&job(Some("BackoffLimitExceeded")), &[], None, now())),
+            Reason::PodLost
+        );
+    }
+
+    #[test]
+    fn a_second_pod_ends_the_attempt() {
+        let two = [pod(json!({})), pod(json!({}))];
+        assert_eq!(
+            reason(&judge(&job(None), &two, None, now())),
+            Reason::PodLost
+        );
+    }
+
+    #[test]
+    fn an_image_is_given_time_unless_it_can_never_be_pulled() {
+        let waiting = |why: &str, started: &str| {
+            pod(json!({ "startTime": started, "initContainerStatuses": [{
+                "name": "scan", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": why } } }] }))
+        };
+        let early = judge(
+            &job(None),
+            &[waiting("ImagePullBackOff", "2026-11-23T02:09:30Z")],
+            None,
+            now(),
+        );
+        assert_eq!(early, Outcome::Running(Stage::Starting));
+        let late = judge(
+            &job(None),
+            &[waiting("ImagePullBackOff", "2026-11-23T02:05:00Z")],
+            None,
+            now(),
+        );
+        assert_eq!(reason(&late), Reason::ImagePullFailed);
+        let never = judge(
+            &job(None),
+            &[waiting("ErrImageNeverPull", "2026-11-23T02:09:59Z")],
+            None,
+            now(),
+        );
+        assert_eq!(reason(&never), Reason::ImagePullFailed);
+    }
+}
