@@ -13,13 +13,12 @@ use k8s_controller::LeaderElection;
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{Reconcile, pass};
 use super::wake::{Wake, Wakes};
 use super::{Context, Settings, admission, provider, references, tenancy};
-use crate::api::{self, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
+use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
 use crate::dispatch::job::SCAN_NAME;
@@ -78,8 +77,7 @@ async fn work(
     readiness.waiting("the database");
     let (store, admin) = connect(args).await?;
     let installation = installation(&client, &admin, args).await?;
-    readiness.waiting("the custom resource definitions");
-    wait_for_crds(&client).await;
+    wait_for_kinds(&client, &readiness).await;
     // A follower is ready too: it can take over at once.
     readiness.ready();
 
@@ -417,14 +415,22 @@ async fn installation(
     }
 }
 
-async fn wait_for_crds(client: &Client) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in api::all_crds() {
-        let name = definition.name_any();
-        while let Err(error) = await_condition(api.clone(), &name, is_crd_established()).await {
-            tracing::warn!(%name, %error, "waiting for a custom resource definition");
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
+/// Waits until every kind can be listed, which needs no right to read definitions.
+async fn wait_for_kinds(client: &Client, readiness: &Readiness) {
+    wait_for::<Tenant>(client, readiness).await;
+    wait_for::<Provider>(client, readiness).await;
+    wait_for::<ProviderGroup>(client, readiness).await;
+    wait_for::<Role>(client, readiness).await;
+    wait_for::<ScanSchedule>(client, readiness).await;
+    wait_for::<Scan>(client, readiness).await;
+}
+
+async fn wait_for<K: Kind>(client: &Client, readiness: &Readiness) {
+    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
+    while let Err(error) = api.list(&ListParams::default().limit(1)).await {
+        readiness.waiting(format!("the custom resource definition of {}", K::KIND));
+        tracing::warn!(kind = K::KIND, %error, "the kind cannot be listed yet; trying again");
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 
