@@ -29,5 +29,3 @@ mod seed;
 mod start;
 #[path = "database/store.rs"]
 mod store;
-#[path = "database/take_over.rs"]
-mod take_over;

@@ -57,10 +57,9 @@ pub async fn examine_admin(conn: &mut PgConnection) -> Result<Vec<Finding>, Stor
 /// What is wrong with schema `prowler`: tables, partitions, views, functions, grants, indexes
 /// and references.
 pub async fn examine_schema(conn: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
-    let relations = catalogue::relations(conn).await?;
-    let mut findings = rules::relations(&relations);
+    let mut findings = rules::relations(&catalogue::relations(conn).await?);
     findings.extend(rules::policies(
-        &relations,
+        &catalogue::relations(conn).await?,
         &catalogue::policies(conn).await?,
     ));
     findings.extend(rules::grants(&catalogue::grants(conn).await?));

@@ -1,0 +1,441 @@
+//! What holds the crate together and no compiler checks: which chapter may name which, where
+//! SQL may be, how long a file may get, and that generated and described things are current.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use prowler_operator::api::manifest::to_yaml;
+use prowler_operator::domain::reason::Reason;
+
+/// A chapter, the chapters it may name, and outside names it may not.
+struct Chapter {
+    name: &'static str,
+    may_name: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+/// The arrows. This table is the documentation.
+const CHAPTERS: &[Chapter] = &[
+    // Types, schema and rules: what users write.
+    Chapter {
+        name: "api",
+        may_name: &[],
+        never: &[
+            "kube::Client",
+            "kube::Api",
+            "sqlx",
+            "tokio",
+            "axum",
+            "reqwest",
+            "Timestamp::now",
+        ],
+    },
+    // Pure: what it needs it is given.
+    Chapter {
+        name: "domain",
+        may_name: &["api"],
+        never: &[
+            "kube::",
+            "kube_runtime",
+            "sqlx",
+            "tokio",
+            "axum",
+            "reqwest",
+            "std::fs",
+            "std::env",
+        ],
+    },
+    // The only place with SQL; knows nothing of Kubernetes.
+    Chapter {
+        name: "store",
+        may_name: &["domain", "config", "metrics"],
+        never: &["kube::", "kube_runtime", "k8s_openapi", "axum", "reqwest"],
+    },
+    // The only two with a client that writes, and a store. Health is answered as by the server.
+    Chapter {
+        name: "controllers",
+        may_name: &[
+            "api",
+            "domain",
+            "store",
+            "dispatch",
+            "server",
+            "config",
+            "metrics",
+            "telemetry",
+        ],
+        never: &["sqlx::query", "axum", "reqwest"],
+    },
+    Chapter {
+        name: "dispatch",
+        may_name: &["api", "domain", "store", "config", "metrics"],
+        never: &["sqlx::query", "axum", "reqwest"],
+    },
+    // Bytes to rows.
+    Chapter {
+        name: "ingest",
+        may_name: &["domain", "store", "metrics"],
+        never: &[
+            "kube::",
+            "kube_runtime",
+            "k8s_openapi",
+            "sqlx::query",
+            "axum",
+            "reqwest",
+        ],
+    },
+    // Reads Kubernetes, to know whose token it was shown; writes nothing there.
+    Chapter {
+        name: "server",
+        may_name: &[
+            "domain",
+            "store",
+            "ingest",
+            "config",
+            "metrics",
+            "telemetry",
+        ],
+        never: &["sqlx::query", "reqwest", "PatchParams", "DeleteParams"],
+    },
+    // In scan pods, beside other people's credentials: no database, no Kubernetes.
+    Chapter {
+        name: "upload",
+        may_name: &["domain", "config"],
+        never: &["kube::", "k8s_openapi", "sqlx", "axum"],
+    },
+    Chapter {
+        name: "bootstrap",
+        may_name: &["api", "domain", "config"],
+        never: &["sqlx", "axum", "reqwest"],
+    },
+    Chapter {
+        name: "check",
+        may_name: &["api", "domain", "store", "config"],
+        never: &["sqlx::query", "axum", "reqwest"],
+    },
+    Chapter {
+        name: "metrics",
+        may_name: &["domain"],
+        never: &["sqlx", "kube::"],
+    },
+    Chapter {
+        name: "config",
+        may_name: &["domain"],
+        never: &["sqlx::query", "kube::Client"],
+    },
+    Chapter {
+        name: "telemetry",
+        may_name: &["config"],
+        never: &["sqlx", "kube::"],
+    },
+];
+
+/// Lines a file may have, its tests apart.
+const LONGEST: usize = 400;
+
+/// Files that are longer, and what they may grow to. To be shortened, never to be lengthened.
+const LONGER: &[(&str, usize)] = &[
+    ("controllers/driver.rs", 430),
+    ("controllers/provider.rs", 500),
+    ("controllers/run.rs", 480),
+    ("controllers/scan.rs", 640),
+    ("dispatch/job.rs", 500),
+    ("store/isolation/rules.rs", 420),
+    ("store/scans.rs", 540),
+    ("store/schedules.rs", 440),
+];
+
+/// A source file without its tests.
+struct Source {
+    path: PathBuf,
+    chapter: String,
+    text: String,
+}
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let src = top().join("src");
+    let mut sources = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(&src).unwrap();
+            let stem = inside.file_stem().unwrap().to_str().unwrap();
+            if path.extension().is_none_or(|extension| extension != "rs")
+                || stem == "tests"
+                || stem.ends_with("_tests")
+            {
+                continue;
+            }
+            let first = inside
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_str()
+                .unwrap();
+            let chapter = first.trim_end_matches(".rs").to_owned();
+            let text = without_tests(&std::fs::read_to_string(&path).unwrap());
+            sources.push(Source {
+                path: inside.to_owned(),
+                chapter,
+                text,
+            });
+        }
+    }
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(sources.len() > 20, "the sources were not found");
+    sources
+}
+
+fn without_tests(text: &str) -> String {
+    match text.split_once("#[cfg(test)]\nmod ") {
+        Some((code, _)) => code.to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// The code of a file: no comments.
+fn code(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Chapters that a piece of code names, also in grouped imports.
+fn named(code: &str, prefix: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices(prefix) {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0_u32;
+        let mut fresh = true;
+        for (index, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => fresh = true,
+                c if fresh && c.is_alphabetic() => {
+                    found.insert(word(&group[index..]));
+                    fresh = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+#[test]
+fn grouped_and_single_imports_are_both_seen() {
+    let code =
+        "use crate::api::Scan;\nuse crate::{store::{Db, x}, domain};\nlet a = crate::metrics::b();";
+    let names: Vec<_> = named(code, "crate::").into_iter().collect();
+    assert_eq!(names, ["api", "domain", "metrics", "store"]);
+}
+
+#[test]
+fn chapters_name_only_those_the_table_allows() {
+    let chapters: BTreeMap<_, _> = CHAPTERS
+        .iter()
+        .map(|chapter| (chapter.name, chapter))
+        .collect();
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        let code = code(&source.text);
+        if matches!(source.chapter.as_str(), "lib" | "main") {
+            continue;
+        }
+        let Some(chapter) = chapters.get(source.chapter.as_str()) else {
+            wrong.push(format!(
+                "{path}: chapter '{}' is not in the table",
+                source.chapter
+            ));
+            continue;
+        };
+        for other in named(&code, "crate::") {
+            let ours = chapters.contains_key(other.as_str());
+            if ours && other != chapter.name && !chapter.may_name.contains(&other.as_str()) {
+                wrong.push(format!("{path} names {other}"));
+            }
+        }
+        for name in chapter.never {
+            if code.contains(name) {
+                wrong.push(format!("{path} names {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_chapter_is_in_the_table_and_in_the_map() {
+    let lib = std::fs::read_to_string(top().join("src/lib.rs")).unwrap();
+    let modules: BTreeSet<_> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let table: BTreeSet<_> = CHAPTERS.iter().map(|chapter| chapter.name).collect();
+    assert_eq!(modules, table);
+}
+
+#[test]
+fn sql_is_in_the_store_alone() {
+    for source in sources().iter().filter(|source| source.chapter != "store") {
+        let code = code(&source.text);
+        for sign in [
+            "sqlx::query",
+            "sqlx::raw_sql",
+            "query!(",
+            "query_as!(",
+            "query_scalar!(",
+        ] {
+            assert!(!code.contains(sign), "{} has {sign}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    for source in sources() {
+        assert!(source.text.starts_with("//!"), "{}", source.path.display());
+    }
+}
+
+#[test]
+fn no_file_is_too_long_and_none_is_called_mod() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let lines = source.text.lines().count();
+        let longest = LONGER
+            .iter()
+            .find(|(path, _)| source.path == Path::new(path))
+            .map_or(LONGEST, |(_, lines)| *lines);
+        if lines > longest {
+            wrong.push(format!("{}: {lines} lines", source.path.display()));
+        }
+        if source.path.ends_with("mod.rs") {
+            wrong.push(format!("{}: foo.rs beside foo/", source.path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn names_say_what_a_thing_is() {
+    for source in sources() {
+        for line in code(&source.text).lines() {
+            let defined = ["struct ", "enum ", "trait ", "type "]
+                .iter()
+                .filter_map(|keyword| line.split_once(keyword))
+                .filter(|(before, _)| before.trim_start().is_empty() || before.trim() == "pub")
+                .map(|(_, name)| word(name));
+            for name in defined {
+                for vague in ["Manager", "Helper", "Util", "Handler", "Processor"] {
+                    assert!(!name.contains(vague), "{}: {name}", source.path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_reason_is_explained_and_nothing_else() {
+    let page = std::fs::read_to_string(top().join("docs/reasons.md")).unwrap();
+    let mut sections: Vec<_> = page.split("\n### ").skip(1).collect();
+    let words: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let headings: Vec<_> = sections.iter().map(|section| word(section)).collect();
+    assert_eq!(headings, words, "docs/reasons.md and domain::reason differ");
+    for (reason, section) in Reason::ALL.iter().zip(&mut sections) {
+        assert!(
+            section.contains(reason.meaning()),
+            "{reason}: {}",
+            reason.meaning()
+        );
+        assert_eq!(
+            section.contains("*Stalled.*"),
+            reason.is_stalled(),
+            "{reason}"
+        );
+        assert_eq!(
+            section.contains("*Tried again"),
+            reason.is_retried(),
+            "{reason}"
+        );
+        for part in ["\n* Cause: ", "\n* Cure: ", "\n* Example: "] {
+            let text = section.split_once(part).map(|(_, text)| text);
+            let full =
+                text.is_some_and(|text| text.lines().next().is_some_and(|line| !line.is_empty()));
+            assert!(full, "{reason} has no{}", part.replace("\n*", ""));
+        }
+        let example = section
+            .split_once("\n* Example: ")
+            .map_or("", |(_, text)| text);
+        assert!(
+            example.contains(reason.as_str()),
+            "{reason}: the example shows another reason"
+        );
+    }
+}
+
+#[test]
+fn the_definitions_on_disk_are_those_of_the_program() {
+    let mut files = BTreeSet::new();
+    for crd in prowler_operator::api::all_crds() {
+        let name = format!("{}.yaml", crd.spec.names.plural);
+        let wanted = to_yaml(&crd).unwrap();
+        assert_eq!(wanted, to_yaml(&crd).unwrap(), "the same bytes each time");
+        for folder in ["crds", "charts/prowler-operator/files/crds"] {
+            let file = top().join(folder).join(&name);
+            if std::env::var_os("UPDATE_CRDS").is_some() {
+                std::fs::write(&file, &wanted).unwrap();
+            }
+            let stored = std::fs::read_to_string(&file).unwrap_or_default();
+            // Not assert_eq: nobody reads two whole definitions.
+            assert!(
+                stored == wanted,
+                "{} is out of date: hack/crds",
+                file.display()
+            );
+        }
+        files.insert(name);
+    }
+    for entry in std::fs::read_dir(top().join("crds")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            files.contains(&name),
+            "crds/{name} is of no kind: hack/crds"
+        );
+    }
+}
