@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod contents;
 pub mod secrets;
+pub mod take_over;
 
 use std::path::Path;
 use std::process::ExitCode;

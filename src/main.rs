@@ -22,6 +22,7 @@ async fn run(command: Command) -> anyhow::Result<std::process::ExitCode> {
         Command::Controller(args) => controllers::run(args).await,
         Command::Server(args) => server::run(args).await,
         Command::Upload(args) => upload::run(args).await,
+        Command::Migrate(args) if args.take_over => bootstrap::take_over::run(args).await,
         Command::Migrate(args) => store::migrate::run(args).await,
         Command::Bootstrap(args) => bootstrap::run(args).await,
         Command::Check(args) => check::run(args).await,

@@ -24,9 +24,9 @@ pub mod tenant_tx;
 pub mod tenants;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::PgPool;
-use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 pub use self::admin::{AdminStore, AdminTx};
@@ -63,7 +63,7 @@ impl Change {
 pub struct Store {
     pool: PgPool,
     replica: Option<PgPool>,
-    examined: Arc<OnceCell<()>>,
+    examined: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -149,21 +149,22 @@ impl Store {
         }
     }
 
+    /// Once it has succeeded, never again. Until then every caller examines for itself: whoever
+    /// comes while the database is away waits for its own attempt only.
     async fn examine(&self) -> Result<(), StoreError> {
-        self.examined
-            .get_or_try_init(async || {
-                let mut conn = self.pool.acquire().await?;
-                isolation::refuse_unsafe_role(&mut conn, "DATABASE_URL").await?;
-                schema::require_fit(&mut conn).await?;
-                isolation::refuse_unsafe_schema(&mut conn).await?;
-                if let Some(replica) = &self.replica {
-                    let mut conn = replica.acquire().await?;
-                    isolation::refuse_unsafe_role(&mut conn, "DATABASE_REPLICA_URL").await?;
-                }
-                Ok(())
-            })
-            .await
-            .copied()
+        if self.examined.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut conn = self.pool.acquire().await?;
+        isolation::refuse_unsafe_role(&mut conn, "DATABASE_URL").await?;
+        schema::require_fit(&mut conn).await?;
+        isolation::refuse_unsafe_schema(&mut conn).await?;
+        if let Some(replica) = &self.replica {
+            let mut conn = replica.acquire().await?;
+            isolation::refuse_unsafe_role(&mut conn, "DATABASE_REPLICA_URL").await?;
+        }
+        self.examined.store(true, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -29,3 +29,5 @@ mod seed;
 mod start;
 #[path = "database/store.rs"]
 mod store;
+#[path = "database/take_over.rs"]
+mod take_over;

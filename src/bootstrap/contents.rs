@@ -21,7 +21,8 @@ pub const CA: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-const ID: &str = "id";
+/// Key of the installation id.
+pub const ID: &str = "id";
 
 /// Life of the server's certificate in days, and what may be left of it before it is renewed.
 const SERVER_DAYS: i64 = 365;

@@ -57,9 +57,10 @@ pub async fn examine_admin(conn: &mut PgConnection) -> Result<Vec<Finding>, Stor
 /// What is wrong with schema `prowler`: tables, partitions, views, functions, grants, indexes
 /// and references.
 pub async fn examine_schema(conn: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
-    let mut findings = rules::relations(&catalogue::relations(conn).await?);
+    let relations = catalogue::relations(conn).await?;
+    let mut findings = rules::relations(&relations);
     findings.extend(rules::policies(
-        &catalogue::relations(conn).await?,
+        &relations,
         &catalogue::policies(conn).await?,
     ));
     findings.extend(rules::grants(&catalogue::grants(conn).await?));

@@ -57,15 +57,22 @@ pub async fn migrate(urls: &AdminDatabaseArgs) -> Result<SchemaState, StoreError
 /// Polls instead of waiting inside the server: a waiting statement holds a snapshot, and an
 /// index built concurrently by the other one would wait for us in turn.
 async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
-    while !sqlx::query_scalar!(
-        r#"select pg_try_advisory_lock(hashtextextended('prowler-operator migrate', 0)) as "got!""#
-    )
-    .fetch_one(&mut *conn)
-    .await?
-    {
+    let mut waiting = false;
+    loop {
+        let got = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock(hashtextextended('prowler-operator migrate', 0)) as "got!""#
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        if got {
+            return Ok(());
+        }
+        if !waiting {
+            tracing::info!("another one is migrating this database; waiting for it");
+            waiting = true;
+        }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Ok(())
 }
 
 /// `create schema if not exists` would ask for CREATE on the database even where a DBA made
