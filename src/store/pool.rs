@@ -43,13 +43,20 @@ pub(super) fn options(
     component: &str,
     alias: &str,
 ) -> Result<PgConnectOptions, StoreError> {
-    let options: PgConnectOptions = url.expose().parse().map_err(|_| {
-        // The parser's words may hold parts of the URL.
-        StoreError::Refused(format!(
-            "The database URL of {alias} cannot be read: \
-             expected postgres://user:password@host:port/database"
-        ))
-    })?;
+    let text = url.expose();
+    let schemes = ["postgres://", "postgresql://"];
+    let options = schemes
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+        .then(|| text.parse::<PgConnectOptions>().ok())
+        .flatten()
+        // Neither the text, which may be a password, nor the parser's words, which may quote it.
+        .ok_or_else(|| {
+            StoreError::Refused(format!(
+                "The database URL of {alias} cannot be read: \
+                 expected postgres://user:password@host:port/database"
+            ))
+        })?;
     Ok(options
         .application_name(&format!("{component}:{alias}"))
         .options([

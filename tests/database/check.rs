@@ -101,6 +101,28 @@ async fn the_command_answers_with_exit_code_and_json() {
     assert_eq!(list["findings"][0]["object"], "scans");
 }
 
+#[test]
+fn a_url_that_cannot_be_read_is_not_repeated() {
+    for url in [
+        "s3cret",
+        "mysql://u:s3cret@h/db",
+        "postgres://u:s3cret@h:s3cret/db",
+    ] {
+        for command in ["check", "migrate"] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_prowler-operator"))
+                .arg(command)
+                .env("DATABASE_URL", url)
+                .env("DATABASE_ADMIN_URL", url)
+                .output()
+                .unwrap();
+            assert_ne!(output.status.code(), Some(0));
+            let words = format!("{output:?}");
+            assert!(words.contains("expected postgres://user"), "{words}");
+            assert!(!words.contains("s3cret"), "{words}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn migrate_says_in_a_sentence_why_it_did_nothing() {
     let db = Db::empty().await;

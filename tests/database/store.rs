@@ -282,6 +282,8 @@ async fn no_error_repeats_url_password_or_row() {
     for url in [
         "postgres://prowler_user:s3cret@127.0.0.1:1/prowler".to_owned(),
         "postgres://prowler_user:s3cret@127.0.0.1:s3cret/prowler".to_owned(),
+        "mysql://prowler_user:s3cret@127.0.0.1/prowler".to_owned(),
+        "s3cret".to_owned(),
         "postgres://prowler_user:s3cret@127.0.0.1/prowler?sslmode=s3cret".to_owned(),
         "postgres://prowler_user:s3cret@s3cret.invalid/prowler".to_owned(),
         db.url("nobody:s3cret"),

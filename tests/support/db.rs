@@ -201,6 +201,23 @@ async fn shared(administrator: Administrator) -> &'static Server {
 
 impl Server {
     async fn start(administrator: Administrator) -> Self {
+        let mut server = loop {
+            // Another process may take the free port before Postgres does.
+            if let Some(server) = Self::try_start().await {
+                break server;
+            }
+        };
+        if let Administrator::Plain = administrator {
+            let mut conn = connect(&server.url("postgres", "postgres")).await;
+            run(&mut conn, "create role dba login createrole createdb").await;
+            server.administrator = "dba";
+        }
+        server.prepare().await;
+        server
+    }
+
+    /// A server of ours; `None` if its port was taken.
+    async fn try_start() -> Option<Self> {
         let bin = binaries();
         let dir = tempfile::Builder::new()
             .prefix("prowler-test-")
@@ -218,21 +235,14 @@ impl Server {
         );
         let port = free_port();
         let shell = hold(&bin, &dir, port);
-        let mut server = Self {
+        let server = Self {
             port,
             dir,
             bin,
             administrator: "postgres",
             _shell: shell,
         };
-        server.wait_until_up().await;
-        if let Administrator::Plain = administrator {
-            let mut conn = connect(&server.url("postgres", "postgres")).await;
-            run(&mut conn, "create role dba login createrole createdb").await;
-            server.administrator = "dba";
-        }
-        server.prepare().await;
-        server
+        server.wait_until_up().await.then_some(server)
     }
 
     /// Roles, and the template that every test's database is cloned from.
@@ -275,16 +285,26 @@ impl Server {
     /// Starts a stopped server again, on the same port.
     pub async fn start_again(&self) {
         std::fs::write(self.dir.join("again"), "").unwrap();
-        self.wait_until_up().await;
+        assert!(self.wait_until_up().await, "the port was taken meanwhile");
     }
 
-    async fn wait_until_up(&self) {
+    /// False if another server has our port.
+    async fn wait_until_up(&self) -> bool {
         let begun = Instant::now();
+        let data = self.dir.join("data");
         loop {
+            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
             match PgConnection::connect(&self.url("postgres", "postgres")).await {
-                Ok(conn) => return conn.close().await.unwrap(),
+                Ok(mut conn) => {
+                    let directory: String = sqlx::query_scalar("show data_directory")
+                        .fetch_one(&mut conn)
+                        .await
+                        .unwrap();
+                    conn.close().await.unwrap();
+                    return Path::new(&directory) == data;
+                }
+                Err(_) if log.contains("Address already in use") => return false,
                 Err(error) if begun.elapsed() > Duration::from_secs(30) => {
-                    let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
                     panic!("Postgres did not start: {error}\n{log}");
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
