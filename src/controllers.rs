@@ -135,7 +135,20 @@ fn placed<K: kube::Resource>(
 ) -> Result<(ObjectName, Arc<tenancy::TenantView>), driver::Outcome> {
     let name = name_of(object);
     match cx.tenancy.of(&name.namespace) {
-        Some(tenant) if !tenant.is_deleted => Ok((name, tenant)),
+        Some(tenant) if !tenant.is_deleted && tenant.spec.namespaces.contains(&name.namespace) => {
+            Ok((name, tenant))
+        }
+        Some(tenant) if !tenant.is_deleted => {
+            // Storing more while the rows of this namespace are being removed would never end.
+            let message = format!(
+                "Tenant {} is giving namespace {} back.",
+                tenant.name, name.namespace
+            );
+            Err(driver::Outcome::progressing(
+                Reason::TenantNotFound,
+                message,
+            ))
+        }
         Some(tenant) => {
             let message = format!(
                 "Tenant {} is being deleted; nothing new is stored for it.",
