@@ -68,6 +68,13 @@ impl Db {
         Self::on(Box::leak(Box::new(server))).await
     }
 
+    /// A migrated database on a server of its own that survives a power cut, as a user's does:
+    /// for benchmarks, where what that costs must be paid.
+    pub async fn durable() -> Self {
+        let server = Server::start_with(Administrator::Superuser, &["shared_buffers=1GB"]).await;
+        Self::on(Box::leak(Box::new(server))).await
+    }
+
     /// A database without a schema, with the grants of the installation page.
     pub async fn empty() -> Self {
         let server = shared(Administrator::Superuser).await;
@@ -201,9 +208,15 @@ async fn shared(administrator: Administrator) -> &'static Server {
 
 impl Server {
     async fn start(administrator: Administrator) -> Self {
+        // A test's data need not survive the machine.
+        let careless = ["fsync=off", "full_page_writes=off", "shared_buffers=64MB"];
+        Self::start_with(administrator, &careless).await
+    }
+
+    async fn start_with(administrator: Administrator, settings: &[&str]) -> Self {
         let mut server = loop {
             // Another process may take the free port before Postgres does.
-            if let Some(server) = Self::try_start().await {
+            if let Some(server) = Self::try_start(settings).await {
                 break server;
             }
         };
@@ -217,7 +230,7 @@ impl Server {
     }
 
     /// A server of ours; `None` if its port was taken.
-    async fn try_start() -> Option<Self> {
+    async fn try_start(settings: &[&str]) -> Option<Self> {
         let bin = binaries();
         let dir = tempfile::Builder::new()
             .prefix("prowler-test-")
@@ -234,7 +247,7 @@ impl Server {
                 .arg(&data),
         );
         let port = free_port();
-        let shell = hold(&bin, &dir, port);
+        let shell = hold(&bin, &dir, port, settings);
         let server = Self {
             port,
             dir,
@@ -315,7 +328,7 @@ impl Server {
 
 /// A shell that runs the server until its input closes, and removes all traces of it. While the
 /// server is stopped it waits for the file `again`.
-fn hold(bin: &Path, dir: &Path, port: u16) -> Child {
+fn hold(bin: &Path, dir: &Path, port: u16, settings: &[&str]) -> Child {
     let postgres = as_server(&bin.join("postgres"));
     let mut words: Vec<_> = vec![postgres.get_program().to_owned()];
     words.extend(postgres.get_args().map(ToOwned::to_owned));
@@ -344,8 +357,8 @@ fn hold(bin: &Path, dir: &Path, port: u16) -> Child {
         .args(["-c", "listen_addresses=127.0.0.1"])
         .arg("-c")
         .arg(format!("unix_socket_directories={}", dir.display()))
-        .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
-        .args(["-c", "max_connections=300", "-c", "shared_buffers=64MB"])
+        .args(["-c", "max_connections=300"])
+        .args(settings.iter().flat_map(|setting| ["-c", *setting]))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
