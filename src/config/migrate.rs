@@ -24,4 +24,7 @@ pub struct MigrateArgs {
         default_value = "prowler-operator-installation"
     )]
     pub installation_secret: String,
+    /// Seconds to wait for a database that does not answer.
+    #[arg(long, env = "WAIT_SECONDS", default_value_t = 60)]
+    pub wait_seconds: u32,
 }

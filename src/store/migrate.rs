@@ -16,7 +16,7 @@ use crate::config::migrate::MigrateArgs;
 
 /// Runs the subcommand.
 pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let before = migrate(&args.admin)
+    let before = migrate_when_reachable(&args)
         .await
         .context("the schema was not migrated")?;
     match before {
@@ -24,6 +24,23 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         before => tracing::info!(?before, "the schema was migrated"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A database that is only starting is waited for: ending here would cost the pod's growing
+/// pauses between restarts.
+async fn migrate_when_reachable(args: &MigrateArgs) -> Result<SchemaState, StoreError> {
+    let pause = Duration::from_secs(1);
+    let mut pauses = args.wait_seconds;
+    loop {
+        match migrate(&args.admin).await {
+            Err(error) if error.is_transient() && pauses > 0 => {
+                tracing::warn!(%error, "waiting for the database");
+                pauses -= 1;
+                tokio::time::sleep(pause).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Brings the schema to this program's version and answers what was found before.
