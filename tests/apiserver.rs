@@ -9,5 +9,7 @@
 
 mod support;
 
+#[path = "apiserver/bootstrap.rs"]
+mod bootstrap;
 #[path = "apiserver/crds.rs"]
 mod crds;

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
+mod support;
+
 #[path = "cluster/chart.rs"]
 mod chart;
-#[path = "cluster/command.rs"]
-mod command;

@@ -1,4 +1,6 @@
 //! What the integration tests share: real servers, started when first asked for.
 
 pub mod apiserver;
+pub mod command;
 pub mod db;
+pub mod faults;

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use prowler_operator::config::file::FileConfig;
 use serde_json::{Value, json};
 
-use crate::command::{command, documents, fail, helm, succeed, top};
+use crate::support::command::{command, documents, fail, helm, succeed, top};
 
 const CHART: &str = "charts/prowler-operator";
 const EMBEDDED: &str = "database.embedded=true";

@@ -1,5 +1,12 @@
 //! Running the project's own scripts and the tools they build.
 
+#![allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a command that fails fails the test; not every test binary uses all of it"
+)]
+
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -78,6 +85,12 @@ fn tool(name: &str) -> PathBuf {
 pub fn helm() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| tool("helm"))
+}
+
+/// The path of kubectl.
+pub fn kubectl() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| tool("kubectl"))
 }
 
 /// All documents of a YAML stream that are not empty.
