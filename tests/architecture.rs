@@ -109,10 +109,11 @@ const CHAPTERS: &[Chapter] = &[
         may_name: &["domain", "config"],
         never: &["kube::", "k8s_openapi", "sqlx", "axum"],
     },
+    // A take-over compares the database's installation id with the cluster's.
     Chapter {
         name: "bootstrap",
-        may_name: &["api", "domain", "config"],
-        never: &["sqlx", "axum", "reqwest"],
+        may_name: &["api", "domain", "store", "config"],
+        never: &["sqlx::query", "axum", "reqwest"],
     },
     Chapter {
         name: "check",
