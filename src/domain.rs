@@ -4,7 +4,10 @@
 pub mod account;
 pub mod clock;
 pub mod credentials;
+pub mod finding;
+pub mod history;
 pub mod ids;
+pub mod inventory;
 pub mod limits;
 pub mod permission;
 pub mod provider;

@@ -6,15 +6,19 @@
 //! as and the schema it found have been examined ([`isolation`], [`schema`]).
 
 pub mod admin;
+mod copy;
 pub mod deletion;
 pub mod error;
+pub mod findings;
 pub mod groups;
 pub mod installation;
 pub mod isolation;
 pub mod migrate;
 pub mod partitions;
+mod past;
 mod pool;
 pub mod providers;
+pub mod publication;
 pub mod roles;
 pub mod scans;
 pub mod schedules;

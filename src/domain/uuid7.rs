@@ -88,6 +88,14 @@ pub fn finding_id(scan: ScanId, counter: u32, random: u64) -> Result<Uuid, Inval
     Ok(Uuid::from_u128(id))
 }
 
+/// The ids that findings of a scan can have, first and last: all ids of its millisecond. Other
+/// scans may share it, so compare the scan too.
+pub fn finding_ids(scan: ScanId) -> (Uuid, Uuid) {
+    let low_bits = (1_u128 << 80) - 1;
+    let first = scan.0.as_u128() & !low_bits;
+    (Uuid::from_u128(first), Uuid::from_u128(first | low_bits))
+}
+
 fn millis(at: Timestamp) -> Result<u64, Invalid> {
     let millis = u64::try_from(at.as_millisecond()).map_err(|_| Invalid::Time)?;
     if millis < 1 << 48 {
@@ -125,6 +133,18 @@ mod tests {
         let id = datetime_to_uuid7(moment, random).unwrap();
         assert_eq!(id.to_string(), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
         assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+    }
+
+    #[test]
+    fn the_findings_of_a_scan_lie_within_its_range_of_ids() {
+        let scan = ScanId(id_at("2026-11-05T13:14:15.678Z"));
+        let next = id_at("2026-11-05T13:14:15.679Z");
+        let (first, last) = finding_ids(scan);
+        for (counter, random) in [(0, 0), (u32::MAX, u64::MAX)] {
+            let id = finding_id(scan, counter, random).unwrap();
+            assert!(first <= id && id <= last);
+        }
+        assert!(last < next);
     }
 
     #[test]

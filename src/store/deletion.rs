@@ -2,7 +2,8 @@
 //! any point: a pass deletes what it finds and says whether anything is left.
 
 use super::{Store, StoreError, TenantTx};
-use crate::domain::ids::{ProviderId, TenantId};
+use crate::domain::ids::{ProviderId, ScanId, TenantId};
+use crate::domain::uuid7;
 
 /// Rows of one batch.
 pub const BATCH: i64 = 5000;
@@ -72,7 +73,8 @@ pub async fn step(
 /// About how many findings and resources are left, for people who wait.
 pub async fn rows_left(tx: &mut TenantTx, provider: ProviderId) -> Result<i64, StoreError> {
     let left = sqlx::query_scalar!(
-        r#"select (select count(*) from findings where tenant_id = $1 and provider_id = $2)
+        r#"select (select coalesce(sum((counts->>'total')::bigint), 0)::bigint from scans
+                   where tenant_id = $1 and provider_id = $2 and published_attempt is not null)
               + (select count(*) from resources where tenant_id = $1 and provider_id = $2) as "left!""#,
         tx.tenant().0,
         provider.0,
@@ -82,24 +84,55 @@ pub async fn rows_left(tx: &mut TenantTx, provider: ProviderId) -> Result<i64, S
     Ok(left)
 }
 
-/// Findings and their mappings.
+/// Findings and their mappings, scan by scan: those of a scan are a range of ids. A scan whose
+/// findings are gone counts as not published.
 async fn findings(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
-    let deleted = sqlx::query_scalar!(
-        r#"with doomed as (
-             select id from findings where tenant_id = $1 and provider_id = $2 limit $3
-           ), mappings as (
-             delete from resource_finding_mappings m using doomed d
-             where m.tenant_id = $1 and m.finding_id = d.id
-           ), gone as (
-             delete from findings f using doomed d where f.tenant_id = $1 and f.id = d.id returning 1
-           )
-           select count(*) as "deleted!" from gone"#,
-        tx.tenant().0,
-        provider.0,
-        BATCH,
-    )
-    .fetch_one(tx.conn())
-    .await?;
+    let tenant = tx.tenant().0;
+    let mut deleted = 0;
+    while deleted < BATCH {
+        let scan = sqlx::query_scalar!(
+            "select id from scans
+             where tenant_id = $1 and provider_id = $2 and published_attempt is not null
+             order by id limit 1",
+            tenant,
+            provider.0,
+        )
+        .fetch_optional(tx.conn())
+        .await?;
+        let Some(scan) = scan else { break };
+        let (first, last) = uuid7::finding_ids(ScanId(scan));
+        let wanted = BATCH - deleted;
+        let gone = sqlx::query_scalar!(
+            r#"with doomed as (
+                 select id from findings
+                 where tenant_id = $1 and id between $2 and $3 and scan_id = $4 limit $5
+               ), mappings as (
+                 delete from resource_finding_mappings m using doomed d
+                 where m.tenant_id = $1 and m.finding_id = d.id and m.finding_id between $2 and $3
+               ), gone as (
+                 delete from findings f using doomed d
+                 where f.tenant_id = $1 and f.id = d.id and f.id between $2 and $3 returning 1
+               )
+               select count(*) as "gone!" from gone"#,
+            tenant,
+            first,
+            last,
+            scan,
+            wanted,
+        )
+        .fetch_one(tx.conn())
+        .await?;
+        deleted += gone;
+        if gone < wanted {
+            sqlx::query!(
+                "update scans set published_attempt = null where tenant_id = $1 and id = $2",
+                tenant,
+                scan,
+            )
+            .execute(tx.conn())
+            .await?;
+        }
+    }
     Ok(deleted.cast_unsigned())
 }
 

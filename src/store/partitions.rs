@@ -58,6 +58,25 @@ pub async fn month_exists(tx: &mut TenantTx, scan: ScanId) -> Result<bool, Store
     Ok(true)
 }
 
+/// Where the oldest month of findings begins; `None` when there is no month.
+pub(super) async fn oldest_month(conn: &mut PgConnection) -> Result<Option<Timestamp>, StoreError> {
+    // The lower bound as the catalogue prints it: `FOR VALUES FROM ('<uuid>') TO (…)`.
+    let bound: Option<String> = sqlx::query_scalar!(
+        r#"select min(substring(pg_get_expr(c.relpartbound, c.oid) from '''([0-9a-f-]{36})'''))
+           from pg_inherits i
+           join pg_class p on p.oid = i.inhparent
+           join pg_class c on c.oid = i.inhrelid
+           where p.relnamespace = to_regnamespace('prowler') and p.relname = 'findings'"#
+    )
+    .fetch_one(conn)
+    .await?;
+    let Some(bound) = bound.and_then(|bound| Uuid::try_parse(&bound).ok()) else {
+        return Ok(None);
+    };
+    let millis = i64::try_from(bound.as_u128() >> 80).unwrap_or(i64::MAX);
+    Ok(Timestamp::from_millisecond(millis).ok())
+}
+
 /// `findings_2026_nov`.
 fn partition_name(table: &str, month: &Zoned) -> String {
     format!("{table}_{}", month.strftime("%Y_%b")).to_lowercase()

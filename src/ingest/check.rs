@@ -1,0 +1,265 @@
+//! The constants of a check: four fifths of a record's bytes, kept once per text.
+//!
+//! Records of a check repeat them byte by byte, so most are recognised by a hash of the raw
+//! text; only a new text is read.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::lenient::{List, Object, Text};
+use super::record::Record;
+use super::text::repair;
+
+/// Texts remembered; a file with more of them is odd, and only costs time.
+const REMEMBERED: usize = 20_000;
+
+/// What recognises the constants of checks.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    known: HashMap<[u8; 16], [u8; 32]>,
+    told: HashSet<[u8; 32]>,
+}
+
+/// Whether this upload has met the constants before.
+#[derive(Debug)]
+pub(super) enum Met {
+    /// It has.
+    Before([u8; 32]),
+    /// It has not: here they are as JSON.
+    Now([u8; 32], String),
+}
+
+impl Checks {
+    /// The SHA-256 of the check's constants, and the constants when they are new.
+    pub(super) fn meet(&mut self, check_id: &str, record: &Record<'_>) -> Met {
+        let raw = raw_hash(check_id, record);
+        if let Some(sha256) = self.known.get(&raw) {
+            return Met::Before(*sha256);
+        }
+        let json = Constants::of(check_id, record).to_json();
+        let sha256: [u8; 32] = Sha256::digest(json.as_bytes()).into();
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+            self.told.clear();
+        }
+        self.known.insert(raw, sha256);
+        if self.told.insert(sha256) {
+            Met::Now(sha256, json)
+        } else {
+            Met::Before(sha256)
+        }
+    }
+}
+
+fn raw_hash(check_id: &str, record: &Record<'_>) -> [u8; 16] {
+    let info = &record.finding_info.0;
+    let unmapped = &record.unmapped.0;
+    let mut hash = blake3::Hasher::new();
+    hash.update(check_id.as_bytes());
+    if let Some(resource) = &record.resources.0 {
+        hash.update(resource.group.0.name.as_str().as_bytes());
+    }
+    for raw in [
+        info.title,
+        info.desc,
+        info.types,
+        record.risk_details,
+        record.remediation,
+        unmapped.compliance,
+        unmapped.related_url,
+        unmapped.additional_urls,
+        unmapped.depends_on,
+        unmapped.related_to,
+        unmapped.notes,
+    ] {
+        // Raw JSON values end by themselves; a separator keeps absent ones in their place.
+        hash.update(b"\0");
+        hash.update(raw.map_or("", RawValue::get).as_bytes());
+    }
+    for category in &unmapped.categories.0 {
+        hash.update(b"\0");
+        hash.update(category.as_str().as_bytes());
+    }
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    key
+}
+
+/// The original's names: the check's metadata with lower-cased keys, plus compliance. What the
+/// file does not tell (remediation code, aliases) is not there.
+#[derive(Debug, Serialize)]
+struct Constants {
+    checkid: String,
+    checktitle: String,
+    checktype: Vec<String>,
+    servicename: String,
+    description: String,
+    risk: String,
+    relatedurl: String,
+    additionalurls: Vec<String>,
+    remediation: Remediation,
+    categories: Vec<String>,
+    dependson: Vec<String>,
+    relatedto: Vec<String>,
+    notes: String,
+    compliance: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Remediation {
+    recommendation: Recommendation,
+}
+
+#[derive(Debug, Serialize)]
+struct Recommendation {
+    text: String,
+    url: String,
+    references: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OcsfRemediation<'a> {
+    #[serde(borrow)]
+    desc: Text<'a>,
+    #[serde(borrow)]
+    references: List<Text<'a>>,
+}
+
+impl Constants {
+    fn of(check_id: &str, record: &Record<'_>) -> Self {
+        let info = &record.finding_info.0;
+        let unmapped = &record.unmapped.0;
+        let (advice, references) = read(record.remediation, |json| {
+            let found: Object<OcsfRemediation<'_>> = serde_json::from_str(json)?;
+            Ok((text(&found.0.desc), texts(&found.0.references)))
+        });
+        Self {
+            checkid: check_id.to_owned(),
+            checktitle: read_text(info.title),
+            checktype: read_texts(info.types),
+            servicename: record
+                .resources
+                .0
+                .as_ref()
+                .map(|resource| text(&resource.group.0.name))
+                .unwrap_or_default(),
+            description: read_text(info.desc),
+            risk: read_text(record.risk_details),
+            relatedurl: read_text(unmapped.related_url),
+            additionalurls: read_texts(unmapped.additional_urls),
+            remediation: Remediation {
+                recommendation: Recommendation {
+                    text: advice,
+                    url: references.first().cloned().unwrap_or_default(),
+                    references,
+                },
+            },
+            categories: texts(&unmapped.categories),
+            dependson: read_texts(unmapped.depends_on),
+            relatedto: read_texts(unmapped.related_to),
+            notes: read_text(unmapped.notes),
+            compliance: read(unmapped.compliance, |json| {
+                let found: Object<Frameworks<'_>> = serde_json::from_str(json)?;
+                let kept = found.0.iter();
+                Ok(kept
+                    .map(|(framework, ids)| (text(framework), texts(ids)))
+                    .collect())
+            }),
+        }
+    }
+
+    fn to_json(&self) -> String {
+        // Texts and lists of texts always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+type Frameworks<'a> = BTreeMap<Text<'a>, List<Text<'a>>>;
+
+fn read_text(raw: Option<&RawValue>) -> String {
+    read(raw, |json| Ok(text(&serde_json::from_str(json)?)))
+}
+
+fn read_texts(raw: Option<&RawValue>) -> Vec<String> {
+    read(raw, |json| Ok(texts(&serde_json::from_str(json)?)))
+}
+
+/// Reads a raw value; the default of what cannot be read.
+fn read<T: Default>(
+    raw: Option<&RawValue>,
+    parse: impl Fn(&str) -> Result<T, serde_json::Error>,
+) -> T {
+    let Some(raw) = raw else { return T::default() };
+    parse(raw.get())
+        // Lone surrogates are only seen when a text is decoded.
+        .or_else(|_| parse(&repair(raw.get().as_bytes())))
+        .unwrap_or_default()
+}
+
+fn text(text: &Text<'_>) -> String {
+    text.clean().into_owned()
+}
+
+fn texts(list: &List<Text<'_>>) -> Vec<String> {
+    list.0.iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{
+        "risk_details": "Bad \u0000 things", "remediation": {"desc": "Do", "references": ["u", "v"]},
+        "finding_info": {"title": "T", "desc": "D", "types": ["a"]},
+        "unmapped": {"compliance": {"CIS": ["1", "2"]}, "notes": 7, "categories": ["c"], "depends_on": null},
+        "resources": [{"group": {"name": "s3"}}]
+    }"#;
+
+    fn parse(json: &str) -> Record<'_> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn constants_are_told_once_per_text_whatever_the_white_space() {
+        let mut checks = Checks::default();
+        let Met::Now(sha256, json) = checks.meet("check", &parse(RECORD)) else {
+            panic!("met before")
+        };
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["checkid"], "check");
+        assert_eq!(value["risk"], "Bad \u{fffd} things");
+        assert_eq!(value["compliance"]["CIS"][1], "2");
+        assert_eq!(value["remediation"]["recommendation"]["url"], "u");
+        assert_eq!(value["notes"], "7");
+        assert_eq!(value["servicename"], "s3");
+
+        assert!(
+            matches!(checks.meet("check", &parse(RECORD)), Met::Before(same) if same == sha256)
+        );
+        let compacted = super::super::text::compact(RECORD);
+        assert!(
+            matches!(checks.meet("check", &parse(&compacted)), Met::Before(same) if same == sha256)
+        );
+        let other = RECORD.replace("Do", "Don't");
+        assert!(
+            matches!(checks.meet("check", &parse(&other)), Met::Now(other, _) if other != sha256)
+        );
+        assert!(matches!(
+            checks.meet("check2", &parse(RECORD)),
+            Met::Now(..)
+        ));
+    }
+
+    #[test]
+    fn a_record_without_any_of_it_has_empty_constants() {
+        let mut checks = Checks::default();
+        assert!(matches!(checks.meet("c", &parse("{}")), Met::Now(..)));
+        let odd =
+            r#"{"remediation": "text", "unmapped": {"compliance": ["x"], "notes": "\ud800"}}"#;
+        assert!(matches!(checks.meet("c", &parse(odd)), Met::Now(..)));
+    }
+}
