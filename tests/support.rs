@@ -4,3 +4,4 @@ pub mod apiserver;
 pub mod command;
 pub mod db;
 pub mod faults;
+pub mod ocsf;

@@ -1,0 +1,14 @@
+//! Findings from a scan pod to the tables: real Postgres, real TLS, a real API server.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod support;
+
+#[path = "ingest/publication.rs"]
+mod publication;
+#[path = "ingest/world.rs"]
+mod world;

@@ -1,0 +1,219 @@
+//! A tenant with an account, scans that run, and what the tables say afterwards.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jiff::Timestamp;
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
+use prowler_operator::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, TenantId};
+use prowler_operator::ingest::spool::{Encoding, Limits, Spool};
+use prowler_operator::ingest::{self, Outcome};
+use prowler_operator::store::publication::Attempt;
+use prowler_operator::store::{Store, partitions};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::support::db::Db;
+
+pub const LIMITS: Limits = Limits {
+    body: 64 << 20,
+    spool: 256 << 20,
+    file: 1 << 30,
+    record: 1 << 20,
+};
+
+/// An account of a tenant.
+pub struct World {
+    pub db: Db,
+    pub store: Store,
+    pub tenant: TenantId,
+    pub provider: ProviderId,
+    pub namespace: String,
+    spool: Spool,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    /// An AWS account with the uid of the generated records.
+    pub async fn new() -> Self {
+        Self::on(Db::new().await, "aws", crate::support::ocsf::ACCOUNT).await
+    }
+
+    pub async fn of(kind: &str, uid: &str) -> Self {
+        Self::on(Db::new().await, kind, uid).await
+    }
+
+    pub async fn on(db: Db, kind: &str, uid: &str) -> Self {
+        let store = db.store().await;
+        let now = SystemClock.now();
+        partitions::ensure_months(&db.admin().await, now, 1)
+            .await
+            .unwrap();
+        let tenant = TenantId(SystemClock.uuid7());
+        let provider = ProviderId(SystemClock.uuid7());
+        let mut conn = db.admin_conn().await;
+        sqlx::query("insert into tenants (id, name) values ($1, $2)")
+            .bind(tenant.0)
+            .bind(tenant.to_string())
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        sqlx::query("insert into providers (tenant_id, id, provider, uid) values ($1, $2, $3, $4)")
+            .bind(tenant.0)
+            .bind(provider.0)
+            .bind(kind)
+            .bind(uid)
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            spool: Spool::open(dir.path().to_owned(), LIMITS).unwrap(),
+            _dir: dir,
+            db,
+            store,
+            tenant,
+            provider,
+            namespace: "team-a".to_owned(),
+        }
+    }
+
+    /// A scan whose first attempt runs in a Job.
+    pub async fn scan(&self) -> Attempt {
+        self.scan_with_job(ObjectUid(SystemClock.uuid7())).await
+    }
+
+    pub async fn scan_with_job(&self, job: ObjectUid) -> Attempt {
+        static SLOT: AtomicU32 = AtomicU32::new(0);
+        let scan = ScanId(SystemClock.uuid7());
+        let slot = SLOT.fetch_add(1, Ordering::Relaxed).cast_signed();
+        let job_name = format!("scan-{slot}");
+        // The account is held by one scan at a time; earlier ones of the test have ended.
+        self.admin(&format!(
+            "update scans set holds_account = false, slot = null, queue_slot = null
+             where tenant_id = '{0}';
+             insert into scans (tenant_id, id, provider_id, trigger, state, attempt, holds_account,
+               slot, queue_slot, job_namespace, job_name, job_uid, started_at)
+             values ('{0}', '{scan}', '{1}', 'manual', 'executing', 1, true,
+               {slot}, {slot}, '{2}', '{job_name}', '{job}', now() - interval '90 seconds')",
+            self.tenant, self.provider, self.namespace
+        ))
+        .await;
+        Attempt {
+            tenant: self.tenant,
+            scan,
+            attempt: 1,
+            job,
+            job_name: ObjectName {
+                namespace: self.namespace.clone(),
+                name: job_name,
+            },
+        }
+    }
+
+    /// Publishes a file, without network.
+    pub async fn publish(&self, attempt: &Attempt, file: &[u8]) -> Outcome {
+        let body = zstd::encode_all(file, 1).unwrap();
+        let body = if file.is_empty() { Vec::new() } else { body };
+        let mut incoming = self.spool.begin(SystemClock.uuid7()).unwrap();
+        incoming.write(&body).await.unwrap();
+        let spooled = incoming.finish(Encoding::Zstd).await.unwrap();
+        ingest::publish(&self.store, &SystemClock, attempt, spooled)
+            .await
+            .unwrap()
+    }
+
+    /// Publishes as a scan of its own.
+    pub async fn scan_and_publish(&self, file: &[u8]) -> Attempt {
+        let attempt = self.scan().await;
+        let outcome = self.publish(&attempt, file).await;
+        assert!(matches!(outcome, Outcome::Published { .. }), "{outcome:?}");
+        attempt
+    }
+
+    /// Runs SQL as the schema's owner.
+    pub async fn admin(&self, sql: &str) {
+        crate::support::db::run(&mut self.conn().await, sql).await;
+    }
+
+    pub async fn conn(&self) -> PgConnection {
+        self.db.admin_conn().await
+    }
+
+    /// All rows of a query as the schema's owner, who sees every tenant.
+    pub async fn rows<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut self.conn().await)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{sql}"))
+    }
+
+    pub async fn count(&self, from: &str) -> i64 {
+        let rows: Vec<(i64,)> = self.rows(&format!("select count(*) from {from}")).await;
+        rows[0].0
+    }
+
+    /// State, reason and message of a scan.
+    pub async fn state(&self, attempt: &Attempt) -> (String, Option<String>, Option<String>) {
+        self.rows(&format!(
+            "select state, reason, message from scans where id = '{}'",
+            attempt.scan
+        ))
+        .await
+        .remove(0)
+    }
+
+    /// Rows of every table that a publication writes; nothing may be in them after a failure.
+    pub async fn stored(&self) -> Vec<(&'static str, i64)> {
+        let mut stored = Vec::new();
+        for table in [
+            "findings",
+            "resource_finding_mappings",
+            "resources",
+            "resource_tags",
+            "resource_tag_mappings",
+            "check_metadata",
+            "provider_finding_states",
+            "quarantined_findings",
+        ] {
+            let rows = self.count(table).await;
+            if rows > 0 {
+                stored.push((table, rows));
+            }
+        }
+        stored
+    }
+
+    /// (uid, status, delta, first seen) of a scan's findings, by uid and status.
+    pub async fn findings(
+        &self,
+        attempt: &Attempt,
+    ) -> Vec<(String, String, Option<String>, Timestamp)> {
+        let rows: Vec<(String, String, Option<String>, jiff_sqlx::Timestamp)> = self
+            .rows(&format!(
+                "select uid, status, delta, first_seen_at from findings where scan_id = '{}'
+                 order by uid, status, delta",
+                attempt.scan
+            ))
+            .await;
+        rows.into_iter()
+            .map(|(uid, status, delta, first)| (uid, status, delta, first.to_jiff()))
+            .collect()
+    }
+
+    /// Deltas of a scan by resource name, the last part of the uid.
+    pub async fn deltas(&self, attempt: &Attempt) -> Vec<(String, Option<String>)> {
+        self.findings(attempt)
+            .await
+            .into_iter()
+            .map(|(uid, _, delta, _)| (uid.rsplit('-').next().unwrap().to_owned(), delta))
+            .collect()
+    }
+
+    pub fn id(&self) -> Uuid {
+        self.tenant.0
+    }
+}
