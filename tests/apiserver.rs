@@ -1,7 +1,6 @@
 //! The kinds and the controller against a real API server.
 
 #![expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot go on fails"

@@ -1,11 +1,7 @@
 //! What holds the crate together and no compiler checks: which chapter may name which, where
 //! SQL may be, how long a file may get, and that generated and described things are current.
 
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

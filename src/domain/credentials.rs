@@ -13,6 +13,7 @@ use super::reason::Reason;
 use super::violation::Violation;
 use crate::api::account::ProviderType;
 use crate::api::provider::{Credentials, CredentialsType};
+use crate::api::{annotations, labels};
 
 pub use table::shape;
 
@@ -157,127 +158,146 @@ pub fn check(
     let Some(credentials) = credentials else {
         return Ok(Access::default());
     };
-    let mut violations = Vec::new();
+    let mut faults: Vec<Fault> = form(credentials).into_iter().collect();
+    if let Some(name) = &credentials.service_account_name {
+        faults.extend(service_account(provider, name, named.service_account));
+    }
+    let mut keys = BTreeSet::new();
+    if let (Some(kind), Some(reference)) = (credentials.kind, &credentials.secret_ref) {
+        let beside = credentials.service_account_name.is_some();
+        match secret(provider, kind, &reference.name, named.secret, beside) {
+            Ok(used) => keys = used,
+            Err(more) => faults.extend(more),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(Access {
+            kind: credentials.kind,
+            secret: credentials
+                .secret_ref
+                .as_ref()
+                .map(|secret| secret.name.clone()),
+            keys,
+            service_account: credentials.service_account_name.clone(),
+        });
+    }
+    Err(faults
+        .into_iter()
+        .map(|(reason, field, message)| {
+            Violation::new(reason, format!("spec.credentials{field}"), message)
+        })
+        .collect())
+}
+
+/// A reason, the field within the credentials, and a sentence.
+type Fault = (Reason, &'static str, String);
+
+/// Whether type, Secret and ServiceAccount go together; the definition has the same rules.
+fn form(credentials: &Credentials) -> Option<Fault> {
     let Credentials {
         kind,
         secret_ref,
         service_account_name,
     } = credentials;
-    let mut access = Access {
-        kind: *kind,
-        secret: secret_ref.as_ref().map(|secret| secret.name.clone()),
-        keys: BTreeSet::new(),
-        service_account: service_account_name.clone(),
-    };
-    let mut refuse = |reason, field: &str, message: String| {
-        violations.push(Violation::new(
-            reason,
-            format!("spec.credentials{field}"),
-            message,
-        ));
-    };
-
-    match (kind, secret_ref, service_account_name) {
-        (None, None, None) => {
-            refuse(
-                Reason::InvalidSpec,
-                "",
-                "give a secretRef or a serviceAccountName".into(),
-            );
-        }
-        (None, Some(_), _) | (Some(_), None, _) => refuse(
-            Reason::InvalidSpec,
+    let (field, message) = match (kind, secret_ref, service_account_name) {
+        (None, None, None) => ("", "give a secretRef or a serviceAccountName"),
+        (None, Some(_), _) | (Some(_), None, _) => (
             ".type",
-            "type and secretRef go together: type says which keys the Secret has".into(),
+            "type and secretRef go together: type says which keys the Secret has",
         ),
-        (Some(CredentialsType::Static | CredentialsType::ServiceAccount), Some(_), Some(_)) => {
-            refuse(
+        (Some(CredentialsType::Static | CredentialsType::ServiceAccount), Some(_), Some(_)) => (
+            "",
+            "secretRef and serviceAccountName go together only for type role",
+        ),
+        _ => return None,
+    };
+    Some((Reason::InvalidSpec, field, message.into()))
+}
+
+fn service_account(
+    provider: ProviderType,
+    name: &str,
+    found: Option<ServiceAccountFound>,
+) -> Vec<Fault> {
+    const FIELD: &str = ".serviceAccountName";
+    let mut faults = Vec::new();
+    if !by_service_account(provider) {
+        let message = format!("accounts of provider type {provider} need a Secret");
+        faults.push((Reason::InvalidSpec, FIELD, message));
+    }
+    match found {
+        None => faults.push((
+            Reason::ServiceAccountNotFound,
+            FIELD,
+            format!("there is no ServiceAccount '{name}' in this namespace"),
+        )),
+        Some(ServiceAccountFound { allowed: false }) => faults.push((
+            Reason::ServiceAccountNotAllowed,
+            FIELD,
+            format!(
+                "ServiceAccount '{name}' is not meant for scans: give it the annotation {}: \"true\"",
+                annotations::SCANNER
+            ),
+        )),
+        Some(ServiceAccountFound { allowed: true }) => {}
+    }
+    faults
+}
+
+/// The keys of the Secret that are used. `beside` says whether a ServiceAccount is named too.
+fn secret(
+    provider: ProviderType,
+    kind: CredentialsType,
+    name: &str,
+    found: Option<SecretFound<'_>>,
+    beside: bool,
+) -> Result<BTreeSet<String>, Vec<Fault>> {
+    const FIELD: &str = ".secretRef";
+    let Some(shape) = shape(provider, kind) else {
+        let kind = kind.as_str();
+        let message =
+            format!("accounts of provider type {provider} have no credentials of type {kind}");
+        return Err(vec![(Reason::InvalidSpec, ".type", message)]);
+    };
+    let Some(SecretFound { allowed, data }) = found else {
+        let message = format!("there is no Secret '{name}' in this namespace");
+        return Err(vec![(Reason::SecretNotFound, FIELD, message)]);
+    };
+    if !allowed {
+        let message = format!(
+            "Secret '{name}' is not meant for scans: give it the label {}: \"true\"",
+            labels::CREDENTIALS
+        );
+        return Err(vec![(Reason::SecretNotAllowed, FIELD, message)]);
+    }
+    let present: BTreeSet<&str> = data
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, _)| key.as_str())
+        .collect();
+    let missing = shape
+        .faults(&present, beside)
+        .into_iter()
+        .map(|(reason, sentence)| (reason, FIELD, format!("Secret '{name}' {sentence}")));
+    let wrong = values::faults(provider, kind, data)
+        .into_iter()
+        .map(|fault| {
+            (
                 Reason::InvalidSpec,
-                "",
-                "secretRef and serviceAccountName go together only for type role".into(),
-            );
-        }
-        _ => {}
+                FIELD,
+                format!("Secret '{name}': {fault}"),
+            )
+        });
+    let faults: Vec<_> = missing.chain(wrong).collect();
+    if !faults.is_empty() {
+        return Err(faults);
     }
-    if let Some(name) = service_account_name {
-        if !by_service_account(provider) {
-            refuse(
-                Reason::InvalidSpec,
-                ".serviceAccountName",
-                format!("accounts of provider type {provider} need a Secret"),
-            );
-        }
-        match named.service_account {
-            None => refuse(
-                Reason::ServiceAccountNotFound,
-                ".serviceAccountName",
-                format!("there is no ServiceAccount '{name}' in this namespace"),
-            ),
-            Some(ServiceAccountFound { allowed: false }) => refuse(
-                Reason::ServiceAccountNotAllowed,
-                ".serviceAccountName",
-                format!(
-                    "ServiceAccount '{name}' is not meant for scans: give it the annotation \
-                     prowler-operator.dev/scanner: \"true\""
-                ),
-            ),
-            Some(ServiceAccountFound { allowed: true }) => {}
-        }
-    }
-    if let (Some(kind), Some(secret)) = (kind, secret_ref) {
-        let name = &secret.name;
-        match (shape(provider, *kind), named.secret) {
-            (None, _) => refuse(
-                Reason::InvalidSpec,
-                ".type",
-                format!(
-                    "accounts of provider type {provider} have no credentials of type {}",
-                    kind.as_str()
-                ),
-            ),
-            (_, None) => refuse(
-                Reason::SecretNotFound,
-                ".secretRef",
-                format!("there is no Secret '{name}' in this namespace"),
-            ),
-            (_, Some(SecretFound { allowed: false, .. })) => refuse(
-                Reason::SecretNotAllowed,
-                ".secretRef",
-                format!(
-                    "Secret '{name}' is not meant for scans: give it the label \
-                     prowler-operator.dev/credentials: \"true\""
-                ),
-            ),
-            (Some(shape), Some(SecretFound { data, .. })) => {
-                let present: BTreeSet<&str> = data
-                    .iter()
-                    .filter(|(_, value)| !value.is_empty())
-                    .map(|(key, _)| key.as_str())
-                    .collect();
-                for (reason, sentence) in shape.faults(&present, service_account_name.is_some()) {
-                    refuse(reason, ".secretRef", format!("Secret '{name}' {sentence}"));
-                }
-                for fault in values::faults(provider, *kind, data) {
-                    refuse(
-                        Reason::InvalidSpec,
-                        ".secretRef",
-                        format!("Secret '{name}': {fault}"),
-                    );
-                }
-                access.keys = shape
-                    .keys
-                    .iter()
-                    .filter(|key| present.contains(key.name))
-                    .map(|key| key.name.to_owned())
-                    .collect();
-            }
-        }
-    }
-    if violations.is_empty() {
-        Ok(access)
-    } else {
-        Err(violations)
-    }
+    Ok(shape
+        .keys
+        .iter()
+        .filter(|key| present.contains(key.name))
+        .map(|key| key.name.to_owned())
+        .collect())
 }
 
 impl Shape {

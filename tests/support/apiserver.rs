@@ -37,7 +37,7 @@ use rcgen::{
 use tokio::sync::OnceCell;
 
 /// How long a server may take to come up; a busy machine needs several times the usual 4 s.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// An API server with our kinds, as long as this process lives.
 pub struct ApiServer {
@@ -372,10 +372,10 @@ fn authority(dir: &Path) -> Issuer<'static, KeyPair> {
 
 /// A command in the background whose process id joins `$pids`.
 fn command_line(program: &Path, flags: &[String], dir: &Path, log: &str) -> String {
-    let flags: String = flags.iter().map(|flag| format!(" '{flag}'")).collect();
     format!(
-        "'{}'{flags} >'{}' 2>&1 </dev/null & pids=\"$pids $!\"\n",
+        "'{}' '{}' >'{}' 2>&1 </dev/null & pids=\"$pids $!\"\n",
         program.display(),
+        flags.join("' '"),
         dir.join(log).display()
     )
 }

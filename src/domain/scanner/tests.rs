@@ -105,6 +105,7 @@ fn kubernetes_by_kubeconfig_and_in_its_own_cluster() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_other_type_is_told_its_account_and_its_keys() {
     use CredentialsType::{ServiceAccount, Static};
     let none = Access::default();
