@@ -149,7 +149,7 @@ pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Conte
         "pass",
         kind,
         namespace = meta.namespace,
-        name = meta.name,
+        object = meta.name,
         generation = meta.generation
     );
     let started = std::time::Instant::now();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_controller::conditions::ConditionStatus;
 use kube::ResourceExt;
 use serde_json::json;
@@ -159,6 +160,31 @@ impl Provider {
         self.condition(status, state, reason, &message);
     }
 
+    fn show_connection(&self, status: &mut ProviderStatus, connected: bool, at: Timestamp) {
+        let at = super::scan_schedule::seconds(at);
+        let (state, reason, message) = if connected {
+            let message = format!("The account was reached at {at}.");
+            (ConditionStatus::True, Reason::Succeeded, message)
+        } else {
+            let message = format!("The account did not accept the credentials at {at}.");
+            (
+                ConditionStatus::False,
+                Reason::AuthenticationFailed,
+                message,
+            )
+        };
+        let generation = self.metadata.generation;
+        let kind = condition::CONNECTED;
+        status::set(
+            &mut status.conditions,
+            generation,
+            kind,
+            state,
+            reason,
+            &message,
+        );
+    }
+
     fn condition(
         &self,
         status: &mut ProviderStatus,
@@ -268,8 +294,12 @@ impl Provider {
             match stored {
                 Stored::Row(id, change) => {
                     let last = scans::last_of(&mut tx, id).await?;
+                    let connection = providers::connection(&mut tx, id).await?;
                     tx.commit().await?;
                     status.last_scan = last.map(shown);
+                    if let Some((connected, at)) = connection {
+                        self.show_connection(status, connected, at);
+                    }
                     cx.mirrors.set(Mirror {
                         object: record.object,
                         tenant: tenant.id,

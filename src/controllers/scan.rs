@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use kube::api::DeleteParams;
+use kube::runtime::reflector::ObjectRef;
 
 use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
 use super::error::Error;
@@ -20,7 +21,7 @@ use crate::api::common::Time;
 use crate::api::scan::{
     FailedAttempt, FindingCounts, ScanState, ScanStatus, SeverityCounts, Stage,
 };
-use crate::api::{Provider, Scan, ScanSchedule};
+use crate::api::{Provider, Scan, ScanSchedule, Tenant};
 use crate::dispatch::outcome::{self, judge};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, TenantId};
 use crate::domain::reason::Reason;
@@ -449,7 +450,13 @@ impl Scan {
             .and_then(|status| status.state)
             .is_none_or(|state| !state.is_final())
         {
-            self.wake_others(cx);
+            if row.state == State::Completed {
+                // A scan that went well is the best check of a connection there is.
+                let mut tx = cx.store.tenant(tenant.id).await?;
+                providers::set_connected(&mut tx, row.provider, true).await?;
+                tx.commit().await?;
+            }
+            self.wake_others(tenant, cx);
         }
         let Some(ttl) = self.ttl() else {
             return Ok(ended(row));
@@ -491,7 +498,8 @@ impl Scan {
         }
     }
 
-    fn wake_others(&self, cx: &Context) {
+    fn wake_others(&self, tenant: &TenantView, cx: &Context) {
+        cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
         let name = super::name_of(self);
         let provider = ObjectName {
             namespace: name.namespace.clone(),
@@ -586,9 +594,14 @@ fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView) {
     status.duration_seconds = row.duration.map(i64::from);
     status.reason = match row.state {
         State::Completed => Some(Reason::Completed.as_str().to_owned()),
+        // What the attempt before failed of is in `attempts`.
+        State::Executing => None,
         _ => row.reason.clone(),
     };
-    status.message = row.message.clone();
+    status.message = row
+        .message
+        .clone()
+        .filter(|_| row.state != State::Executing);
     if let Some(c) = row.counts {
         status.findings = Some(FindingCounts {
             total: c.total,

@@ -1,6 +1,7 @@
 //! Providers: accounts of a tenant. A live row is found by its natural key — type and uid of
 //! the account — so that a restored cluster or database finds it again.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Change, StoreError, TenantTx};
@@ -290,6 +291,22 @@ pub async fn retain(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError>
     .execute(tx.conn())
     .await?;
     Ok(())
+}
+
+/// Whether the account could be reached when that was last tried, and when; `None`: never tried.
+pub async fn connection(
+    tx: &mut TenantTx,
+    id: ProviderId,
+) -> Result<Option<(bool, Timestamp)>, StoreError> {
+    let row = sqlx::query!(
+        r#"select connected, connection_last_checked_at as "at: jiff_sqlx::Timestamp"
+           from providers where tenant_id = $1 and id = $2"#,
+        tx.tenant().0,
+        id.0,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(row.and_then(|row| Some((row.connected?, row.at?.to_jiff()))))
 }
 
 /// Writes only what a scan's outcome says about the connection; never the whole row, which
