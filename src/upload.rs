@@ -212,9 +212,13 @@ fn body(path: &Path) -> std::io::Result<Body> {
         };
         loop {
             let piece = piece(&mut encoder);
-            let last = piece.as_ref().is_ok_and(Bytes::is_empty) || piece.is_err();
+            if piece.as_ref().is_ok_and(Bytes::is_empty) {
+                return;
+            }
+            let failed = piece.is_err();
             // Nobody receives: the try was given up.
-            if (piece.is_err() || !last) && sender.blocking_send(piece).is_err() || last {
+            let unheard = sender.blocking_send(piece).is_err();
+            if failed || unheard {
                 return;
             }
         }
