@@ -9,6 +9,7 @@ pub mod admission;
 pub mod credentials;
 pub mod driver;
 pub mod error;
+mod installation;
 pub mod jobs;
 pub mod launch;
 pub mod provider;

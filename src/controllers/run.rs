@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use k8s_controller::LeaderElection;
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
@@ -26,16 +26,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Reconcile, pass};
 use super::wake::{Wake, Wakes};
-use super::{Context, Settings, admission, provider, references, tenancy};
+use super::{Context, Settings, admission, installation, provider, references, tenancy};
 use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
 use crate::dispatch::job::SCAN_NAME;
 use crate::domain::clock::{Clock, SystemClock};
-use crate::domain::ids::InstallationId;
 use crate::metrics::controller::ControllerMetrics;
 use crate::server::health::{self, Readiness};
-use crate::store::{AdminStore, Store, StoreError, installation, partitions};
+use crate::store::{AdminStore, Store, StoreError, partitions};
 
 /// Runs until SIGTERM.
 pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
@@ -76,7 +75,10 @@ async fn work(
         .context("no access to a Kubernetes API server")?;
     readiness.waiting("the database");
     let (store, admin) = connect(args).await?;
-    let installation = installation(&client, &admin, args).await?;
+    let identity = installation::identify(&client, &admin, args).await?;
+    let installation = identity.id;
+    installation::wait_for_lease(&admin, &identity, &readiness).await;
+    tokio::spawn(installation::keep_lease(admin.clone(), identity));
     wait_for_kinds(&client, &readiness).await;
     // A follower is ready too: it can take over at once.
     readiness.ready();
@@ -379,39 +381,6 @@ async fn connect(args: &ControllerArgs) -> anyhow::Result<(Store, AdminStore)> {
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// The installation's id: in the cluster's Secret and in the database, and the same in both.
-async fn installation(
-    client: &Client,
-    admin: &AdminStore,
-    args: &ControllerArgs,
-) -> anyhow::Result<InstallationId> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &args.pod_namespace);
-    let secret = api.get(&args.installation_secret).await.with_context(|| {
-        format!(
-            "Secret {} cannot be read; `bootstrap` makes it",
-            args.installation_secret
-        )
-    })?;
-    let id: InstallationId = secret
-        .data
-        .and_then(|mut data| data.remove("id"))
-        .and_then(|bytes| String::from_utf8(bytes.0).ok())
-        .and_then(|text| text.trim().parse().ok())
-        .with_context(|| {
-            format!(
-                "Secret {} has no key `id` with a UUID",
-                args.installation_secret
-            )
-        })?;
-    match installation::claim(admin, id).await? {
-        installation::Claim::Claimed => Ok(id),
-        installation::Claim::Other(other) => anyhow::bail!(
-            "the database belongs to installation {other}, this cluster to {id}; if this cluster is to take \
-             the database over, run `prowler-operator migrate --take-over`"
-        ),
     }
 }
 
