@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -36,6 +37,9 @@ use crate::metrics::controller::ControllerMetrics;
 use crate::server::health::{self, Readiness};
 use crate::store::{AdminStore, Store, StoreError, partitions};
 
+/// Longer than a pass may take, shorter than the pod's grace period.
+const GRACE: Duration = Duration::from_secs(45);
+
 /// Runs until SIGTERM.
 pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
     let config = FileConfig::load(&args.config_file)?;
@@ -53,10 +57,25 @@ pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
         stop.clone(),
     ));
 
-    let work = work(&args, config, metrics, readiness, stop.clone());
+    let leading = Arc::new(AtomicBool::new(false));
+    let mut work = std::pin::pin!(work(
+        &args,
+        config,
+        metrics,
+        readiness,
+        leading.clone(),
+        stop.clone()
+    ));
     let code = tokio::select! {
-        done = work => done?,
-        () = stop.cancelled() => ExitCode::SUCCESS,
+        done = &mut work => done?,
+        () = stop.cancelled() => {
+            // A leader ends its passes and hands the lease over; anybody else just ends.
+            if leading.load(Ordering::Relaxed) {
+                tokio::time::timeout(GRACE, work).await.unwrap_or(Ok(ExitCode::SUCCESS))?
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
     };
     stop.cancel();
     let _ = health.await;
@@ -68,6 +87,7 @@ async fn work(
     config: FileConfig,
     metrics: Arc<ControllerMetrics>,
     readiness: Readiness,
+    leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let client = Client::try_default()
@@ -114,6 +134,7 @@ async fn work(
     let cx = context(client.clone());
     if args.no_leader_election {
         metrics.set_leader(true);
+        leading.store(true, Ordering::Relaxed);
         lead(cx, args.concurrency, stop).await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -127,6 +148,7 @@ async fn work(
     let led = election
         .with_lease(async {
             metrics.set_leader(true);
+            leading.store(true, Ordering::Relaxed);
             tracing::info!("holding the lease");
             lead(cx, args.concurrency, stop.clone()).await
         })
