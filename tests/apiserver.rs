@@ -12,3 +12,5 @@ mod support;
 mod bootstrap;
 #[path = "apiserver/crds.rs"]
 mod crds;
+#[path = "apiserver/kubectl.rs"]
+mod kubectl;

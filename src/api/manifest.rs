@@ -76,6 +76,14 @@ fn tidy(schema: &mut Value) {
         Value::Object(map) => {
             // An optional field is left out, not null: `has()` in a rule then means what it says.
             map.remove("nullable");
+            // Lines of a comment in the source are not lines for a reader.
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text
+                    .split("\n\n")
+                    .map(|paragraph| paragraph.replace('\n', " "))
+                    .collect::<Vec<_>>()
+                    .join("\n\n");
+            }
             map.values_mut().for_each(tidy);
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),

@@ -36,6 +36,10 @@ impl Place {
         }
     }
 
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub fn objects(&self, kind: &str) -> Api<DynamicObject> {
         // Made once: making them takes longer than asking the server.
         static CRDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(api::all_crds);

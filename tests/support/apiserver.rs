@@ -381,7 +381,7 @@ fn command_line(program: &Path, flags: &[String], dir: &Path, log: &str) -> Stri
 }
 
 /// The binary, built on the first run on a machine.
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/tools/build");
     let output = Command::new(&build)
         .args(["--path", name])
