@@ -150,10 +150,6 @@ pub fn by_service_account(provider: ProviderType) -> bool {
 
 /// Checks what the credentials name. All violations at once; those whose reason is not
 /// `is_stalled` may heal without an edit.
-#[expect(
-    clippy::too_many_lines,
-    reason = "a list of refusals, read from top to bottom"
-)]
 pub fn check(
     provider: ProviderType,
     credentials: Option<&Credentials>,
