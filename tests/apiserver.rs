@@ -12,5 +12,7 @@ mod support;
 mod bootstrap;
 #[path = "apiserver/crds.rs"]
 mod crds;
+#[path = "apiserver/harness.rs"]
+mod harness;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
