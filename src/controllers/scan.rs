@@ -440,9 +440,6 @@ impl Scan {
         tenant: &TenantView,
         cx: &Context,
     ) -> Result<Outcome, Error> {
-        if row.holds_account && !jobs::end(cx, tenant.id, &open(row)).await? {
-            return Ok(ended(row).again_in(Duration::from_secs(2)));
-        }
         // Once, when the end is first told: the Provider shows its last scan.
         if self
             .status
@@ -457,6 +454,12 @@ impl Scan {
                 tx.commit().await?;
             }
             self.wake_others(tenant, cx);
+        }
+        if row.holds_account {
+            if !jobs::end(cx, tenant.id, &open(row)).await? {
+                return Ok(ended(row).again_in(Duration::from_secs(2)));
+            }
+            cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
         }
         let Some(ttl) = self.ttl() else {
             return Ok(ended(row));
