@@ -1,16 +1,182 @@
 //! HTTPS for scan pods; health and metrics.
+//!
+//! A pod's findings come in through [`receive`](self): `identity` finds out whose they are,
+//! `crate::ingest` stores them. The server comes up before its database, its certificate and
+//! the API server do, and is unready until then. It never writes Kubernetes objects.
 
+mod answer;
 pub mod health;
+mod identity;
+mod listen;
+mod receive;
+mod tls;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::server;
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::post;
+use kube::{Client, Config};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// Runs the subcommand until it ends or is told to stop.
-#[expect(
-    clippy::unused_async,
-    reason = "filled in by the chapter's first commit"
-)]
-pub async fn run(_args: Box<server::ServerArgs>) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+use self::health::Readiness;
+use self::listen::Manners;
+use self::receive::App;
+use self::tls::Certificate;
+use crate::config::server::ServerArgs;
+use crate::domain::clock::SystemClock;
+use crate::ingest::spool::{Limits, Spool};
+use crate::metrics::server::ServerMetrics;
+use crate::store::Store;
+
+/// How often the database is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the API server may take for an answer.
+const KUBERNETES: Duration = Duration::from_secs(15);
+
+/// Runs until SIGTERM, then finishes what is being published.
+pub async fn run(args: Box<ServerArgs>) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let metrics = ServerMetrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let readiness = Readiness::default();
+    // Health is served to the very end, so that a probe sees a server that finishes its work.
+    let served = CancellationToken::new();
+    let health = tokio::spawn(health::serve(
+        args.health_addr,
+        registry,
+        readiness.clone(),
+        served.clone(),
+    ));
+    let tasks = TaskTracker::new();
+    tokio::select! {
+        done = serve(&args, metrics, &readiness, &tasks, stop.clone()) => done?,
+        () = stop.cancelled() => {}
+    }
+    readiness.waiting("its end");
+    tasks.close();
+    if tokio::time::timeout(args.shutdown(), tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("stopped before everything was finished; its senders will try again");
+    }
+    served.cancel();
+    let _ = health.await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(
+    args: &ServerArgs,
+    metrics: ServerMetrics,
+    readiness: &Readiness,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = Store::open("server", &args.user)?;
+    let spool = Spool::open(
+        args.spool_dir.clone(),
+        Limits {
+            body: args.max_upload_bytes,
+            spool: args.max_spool_bytes,
+            file: args.max_file_bytes,
+            record: args.max_record_bytes,
+        },
+    )
+    .with_context(|| format!("the spool {} cannot be used", args.spool_dir.display()))?;
+    let app = App {
+        client: kubernetes().await?,
+        store: store.clone(),
+        clock: Arc::new(SystemClock),
+        spool,
+        metrics,
+        audience: args.token_audience.clone(),
+        receiving: Arc::new(Semaphore::new(args.max_uploads.into())),
+        publishing: Arc::new(Semaphore::new(args.max_publications.into())),
+        tasks: tasks.clone(),
+        max_body: args.max_upload_bytes,
+        idle: args.idle(),
+        upload: args.upload(),
+    };
+    let router = Router::new()
+        .route("/v1/upload", post(receive::upload))
+        .fallback(receive::not_found)
+        .with_state(Arc::new(app));
+    let listener = TcpListener::bind(args.listen_addr)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen_addr))?;
+    readiness.waiting("its certificate");
+    let certificate = Certificate::wait(
+        args.tls_cert_file.clone(),
+        args.tls_key_file.clone(),
+        Duration::from_secs(args.tls_poll_seconds),
+    )
+    .await;
+    let looking = look_at_database(store, readiness.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(looking));
+    tracing::info!(address = %args.listen_addr, "listening");
+    let manners = Manners {
+        connections: args.max_connections.into(),
+        idle: args.idle(),
+    };
+    listen::listen(listener, certificate, router, manners, tasks.clone(), stop).await;
+    Ok(())
+}
+
+/// Access to the API server, without asking it anything yet.
+async fn kubernetes() -> anyhow::Result<Client> {
+    let mut config = Config::infer()
+        .await
+        .context("no access to a Kubernetes API server")?;
+    config.connect_timeout = Some(KUBERNETES);
+    config.read_timeout = Some(KUBERNETES);
+    config.write_timeout = Some(KUBERNETES);
+    Ok(Client::try_from(config)?)
+}
+
+/// Keeps readiness up to date; tells each change once.
+async fn look_at_database(store: Store, readiness: Readiness) {
+    let mut last = String::new();
+    loop {
+        let state = match tokio::time::timeout(LOOK, store.ready()).await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database does not answer".to_owned(),
+        };
+        if state.is_empty() {
+            readiness.ready();
+        } else {
+            readiness.waiting(format!("the database: {state}"));
+        }
+        if state != last {
+            match state.as_str() {
+                "" => tracing::info!("the database can be used"),
+                reason => tracing::warn!(reason, "the database cannot be used"),
+            }
+            last = state;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
 }

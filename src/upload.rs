@@ -1,259 +1,153 @@
-//! Sends a scan's findings to the server; runs inside scan pods, with a token for us and
-//! nothing else.
+//! Sends a scan's findings to the server; runs inside scan pods.
 //!
-//! The file is compressed while it is sent, so that neither memory nor scratch space grows with
-//! it. Whatever waiting can cure is tried again until the deadline; what the server refused for
-//! good is in the scan's row by then, and this program only says so and ends.
+//! Exits 0 when the findings are published, 3 when the server's answer is final and another one,
+//! 75 when the deadline came first. The outcome is left as one line of JSON where the kubelet
+//! looks for it. Holds nothing but a token for our server.
 
-use std::io::Read as _;
+mod request;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use futures::StreamExt as _;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited, StreamBody, combinators::BoxBody};
-use hyper::body::Frame;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
-use tokio::sync::mpsc;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::request::{Answer, Failure, Server};
 use crate::config::upload::UploadArgs;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// The server refused for good; the scan's row says why.
+/// The answer is final, and not that the findings are published.
 const REFUSED: u8 = 3;
-/// The deadline came first (`EX_TEMPFAIL` of sysexits).
+/// As in sysexits.h: a later try might have succeeded.
 const GAVE_UP: u8 = 75;
-/// Size of the pieces sent; a few of them are in memory at once.
-const CHUNK: usize = 64 * 1024;
-/// Level 3 is zstd's own choice: 40 times smaller at hundreds of megabytes a second.
-const LEVEL: i32 = 3;
-/// Last words longer than this are cut by the kubelet.
-const LAST_WORDS: usize = 2048;
+/// The pod is being deleted: 128 + SIGTERM.
+const TERMINATED: u8 = 143;
+/// First wait between two tries, doubled each time up to `LONGEST`.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// A server that asks for more is not obeyed.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
+/// A token may be refused for a moment while it is being replaced.
+const REFUSED_TOKENS: u32 = 5;
+/// Bytes of the message that is left behind; the kubelet keeps 4096 of a pod's in all.
+const MESSAGE_MAX: usize = 1024;
 
-type Body = BoxBody<Bytes, std::io::Error>;
-
-/// How one try ended.
-enum Try {
-    Done,
-    Refused(String),
-    Again {
-        why: String,
-        after: Option<Duration>,
-    },
+/// Runs the subcommand until it ends or is told to stop.
+pub async fn run(args: UploadArgs) -> anyhow::Result<ExitCode> {
+    // The first process of a container is not ended by a signal it does not listen to.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::new(&args.server_url, &args.server_ca)
+        .context("the server's address or CA cannot be used")?;
+    tokio::select! {
+        code = send(&args, &server, &SystemClock) => Ok(code),
+        _ = terminate.recv() => Ok(ExitCode::from(TERMINATED)),
+    }
 }
 
-/// Sends the file; see the exit codes above.
-pub async fn run(args: UploadArgs) -> anyhow::Result<ExitCode> {
-    let client = client(&args.server_ca)?;
-    let url = format!("{}/v1/upload", args.server_url.trim_end_matches('/'));
+/// What follows from a try.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Exit with this code.
+    Exit(u8),
+    /// Try again, not before so long.
+    Again(Option<Duration>),
+}
+
+async fn send(args: &UploadArgs, server: &Server, clock: &dyn Clock) -> ExitCode {
     let deadline = Instant::now() + Duration::from_secs(args.deadline_seconds);
-    let mut attempt = 0_u32;
+    let mut refused_tokens = 0;
+    let mut pause = SHORTEST;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let outcome = match tokio::time::timeout(left, send(&client, &url, &args)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Try::Again {
-                why: "no answer before the deadline".to_owned(),
-                after: None,
-            },
+        let longest = left.min(Duration::from_secs(args.try_seconds));
+        let tried = tokio::time::timeout(longest, server.send(&args.file, &args.token_file));
+        let tried = tried.await.unwrap_or(Err(Failure::TooSlow));
+        let next = judge(&tried, &mut refused_tokens);
+        let told = tell(&tried);
+        tracing::info!(outcome = %told, next = ?next, "tried to send the findings");
+        let asked = match next {
+            Next::Exit(code) => {
+                leave(&args.termination_log, &told);
+                return ExitCode::from(code);
+            }
+            Next::Again(asked) => asked,
         };
-        match outcome {
-            Try::Done => {
-                tracing::info!("the findings are published");
-                return Ok(ExitCode::SUCCESS);
-            }
-            Try::Refused(why) => {
-                tracing::error!(answer = %why, "the server refused the findings");
-                last_words(&args.termination_log, &why);
-                return Ok(ExitCode::from(REFUSED));
-            }
-            Try::Again { why, after } => {
-                let pause = after.unwrap_or_else(|| pause(attempt, SystemClock.jitter()));
-                if Instant::now() + pause >= deadline {
-                    tracing::error!(%why, "giving up at the deadline");
-                    last_words(&args.termination_log, &why);
-                    return Ok(ExitCode::from(GAVE_UP));
-                }
-                tracing::warn!(%why, seconds = pause.as_secs(), "not sent; trying again");
-                tokio::time::sleep(pause).await;
-                attempt += 1;
+        let wait = pause_for(pause, asked, clock.jitter());
+        if Instant::now() + wait >= deadline {
+            let message = format!("gave up after {} s; last: {told}", args.deadline_seconds);
+            leave(
+                &args.termination_log,
+                &json!({"reason": "UploadFailed", "message": message}),
+            );
+            return ExitCode::from(GAVE_UP);
+        }
+        tokio::time::sleep(wait).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+fn judge(tried: &Result<Answer, Failure>, refused_tokens: &mut u32) -> Next {
+    let answer = match tried {
+        Ok(answer) => answer,
+        Err(Failure::File(_)) => return Next::Exit(1),
+        Err(_) => return Next::Again(None),
+    };
+    match answer.status {
+        StatusCode::OK => Next::Exit(0),
+        StatusCode::UNAUTHORIZED => {
+            *refused_tokens += 1;
+            if *refused_tokens < REFUSED_TOKENS {
+                Next::Again(None)
+            } else {
+                Next::Exit(REFUSED)
             }
         }
-    }
-}
-
-/// 1 s doubling to 60 s, spread by a quarter, so that the pods of a cluster that waited for a
-/// server do not all return at once.
-fn pause(attempt: u32, jitter: f64) -> Duration {
-    let base = 2_f64
-        .powi(i32::try_from(attempt.min(6)).unwrap_or(6))
-        .min(60.0);
-    Duration::from_secs_f64(base * (0.75 + 0.5 * jitter))
-}
-
-fn client(ca: &str) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Body>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.context("the CA of the server cannot be read")?)?;
-    }
-    anyhow::ensure!(
-        !roots.is_empty(),
-        "PROWLER_OPERATOR_SERVER_CA holds no certificate"
-    );
-    let tls = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(Duration::from_secs(10)));
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(http);
-    // A connection is for one try: a retry should meet another server behind the Service.
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .build(https))
-}
-
-async fn send(
-    client: &Client<HttpsConnector<HttpConnector>, Body>,
-    url: &str,
-    args: &UploadArgs,
-) -> Try {
-    let again = |why: String| Try::Again { why, after: None };
-    let token = match std::fs::read_to_string(&args.token_file) {
-        Ok(token) => token,
-        Err(error) => return again(format!("the token cannot be read: {error}")),
-    };
-    let body = match body(&args.file) {
-        Ok(body) => body,
-        Err(error) => return again(format!("the file cannot be read: {error}")),
-    };
-    let request = Request::post(url)
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONTENT_ENCODING, "zstd")
-        .body(body);
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return again(format!("the request cannot be made: {error}")),
-    };
-    let response = match client.request(request).await {
-        Ok(response) => response,
-        Err(error) => return again(chain(&error)),
-    };
-    let status = response.status();
-    let after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let answer = match Limited::new(response.into_body(), 8 * 1024).collect().await {
-        Ok(answer) => String::from_utf8_lossy(&answer.to_bytes())
-            .trim()
-            .to_owned(),
-        Err(_) => String::new(),
-    };
-    judge(status, after, answer)
-}
-
-/// What an answer calls for. 401 is tried again: a token may be renewed under our feet.
-fn judge(status: StatusCode, after: Option<Duration>, answer: String) -> Try {
-    match status {
-        StatusCode::OK => Try::Done,
-        StatusCode::BAD_REQUEST
-        | StatusCode::FORBIDDEN
+        StatusCode::FORBIDDEN
         | StatusCode::CONFLICT
         | StatusCode::GONE
         | StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::UNSUPPORTED_MEDIA_TYPE
-        | StatusCode::UNPROCESSABLE_ENTITY => Try::Refused(answer),
-        _ => Try::Again {
-            why: format!("{status} {answer}"),
-            after,
+        | StatusCode::UNPROCESSABLE_ENTITY => Next::Exit(REFUSED),
+        // Whatever else there is between us and the server may have answered.
+        _ => Next::Again(answer.retry_after),
+    }
+}
+
+/// Between half and the whole of the pause, and not before the server wants it.
+fn pause_for(pause: Duration, asked: Option<Duration>, jitter: f64) -> Duration {
+    let spread = pause.mul_f64(0.5 + jitter / 2.0);
+    match asked {
+        Some(asked) => asked.min(LONGEST_ASKED) + spread.min(SHORTEST),
+        None => spread,
+    }
+}
+
+/// The outcome as one line of JSON.
+fn tell(tried: &Result<Answer, Failure>) -> Value {
+    let (reason, message) = match tried {
+        Ok(answer) => match serde_json::from_slice::<Value>(&answer.body) {
+            Ok(told) => (
+                told["reason"].as_str().unwrap_or("UploadFailed").to_owned(),
+                told["message"].as_str().unwrap_or_default().to_owned(),
+            ),
+            Err(_) => (
+                "UploadFailed".to_owned(),
+                format!("the server answered {}", answer.status),
+            ),
         },
-    }
-}
-
-/// The file, compressed while it is read. A file that is not there is an empty body.
-fn body(path: &Path) -> std::io::Result<Body> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) if file.metadata()?.len() > 0 => file,
-        Ok(_) => return Ok(empty()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty()),
-        Err(error) => return Err(error),
+        Err(failure) => ("UploadFailed".to_owned(), failure.to_string()),
     };
-    let (sender, mut receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
-    tokio::task::spawn_blocking(move || {
-        let piece = |encoder: &mut zstd::stream::read::Encoder<_>| {
-            let mut piece = vec![0; CHUNK];
-            let mut filled = 0;
-            while filled < CHUNK {
-                match encoder.read(&mut piece[filled..])? {
-                    0 => break,
-                    read => filled += read,
-                }
-            }
-            piece.truncate(filled);
-            Ok(Bytes::from(piece))
-        };
-        let mut encoder = match zstd::stream::read::Encoder::new(file, LEVEL) {
-            Ok(encoder) => encoder,
-            Err(error) => return drop(sender.blocking_send(Err(error))),
-        };
-        loop {
-            let piece = piece(&mut encoder);
-            if piece.as_ref().is_ok_and(Bytes::is_empty) {
-                return;
-            }
-            let failed = piece.is_err();
-            // Nobody receives: the try was given up.
-            let unheard = sender.blocking_send(piece).is_err();
-            if failed || unheard {
-                return;
-            }
-        }
-    });
-    let pieces = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-    Ok(BodyExt::boxed(StreamBody::new(
-        pieces.map(|piece| piece.map(Frame::data)),
-    )))
+    let message: String = message.chars().take(MESSAGE_MAX).collect();
+    json!({"reason": reason, "message": message})
 }
 
-fn empty() -> Body {
-    http_body_util::Empty::new()
-        .map_err(|never| match never {})
-        .boxed()
-}
-
-/// An error with its causes: "connection refused" stands at the end of the chain.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn last_words(path: &Path, words: &str) {
-    let mut end = words.len().min(LAST_WORDS);
-    while !words.is_char_boundary(end) {
-        end -= 1;
-    }
-    // Outside a pod there is no such file; the words are in the log too.
-    if let Err(error) = std::fs::write(path, &words[..end]) {
-        tracing::debug!(%error, "the last words were not left");
+/// Leaves the outcome for the kubelet. It is said twice otherwise: here and in the log.
+fn leave(path: &Path, told: &Value) {
+    if let Err(error) = std::fs::write(path, format!("{told}\n")) {
+        tracing::warn!(%error, path = %path.display(), "the outcome could not be left behind");
     }
 }
 
@@ -261,40 +155,68 @@ fn last_words(path: &Path, words: &str) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_no_retry_changes_is_final_and_the_rest_is_tried_again() {
-        for code in [400, 403, 409, 410, 413, 415, 422] {
-            let status = StatusCode::from_u16(code).unwrap();
-            assert!(
-                matches!(judge(status, None, String::new()), Try::Refused(_)),
-                "{code}"
-            );
-        }
-        for code in [401, 404, 408, 429, 500, 502, 503, 504] {
-            let status = StatusCode::from_u16(code).unwrap();
-            assert!(
-                matches!(judge(status, None, String::new()), Try::Again { .. }),
-                "{code}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn the_file_arrives_whole_and_a_missing_one_is_an_empty_body() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("scan.ocsf.json");
-        let missing = body(&path).unwrap().collect().await.unwrap().to_bytes();
-        assert!(missing.is_empty());
-        let text: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        std::fs::write(&path, &text).unwrap();
-        let sent = body(&path).unwrap().collect().await.unwrap().to_bytes();
-        assert!(sent.len() < text.len());
-        assert_eq!(zstd::decode_all(&sent[..]).unwrap(), text);
+    #[expect(clippy::unnecessary_wraps, reason = "what a try comes to")]
+    fn answered(status: u16, retry_after: Option<u64>) -> Result<Answer, Failure> {
+        Ok(Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: retry_after.map(Duration::from_secs),
+            body: br#"{"reason": "R", "message": "m"}"#.to_vec(),
+        })
     }
 
     #[test]
-    fn pauses_grow_to_a_minute() {
-        let seconds: Vec<_> = (0..9).map(|n| pause(n, 0.5).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    fn final_answers_end_it_and_others_do_not() {
+        for (status, code) in [(200, 0), (403, 3), (409, 3), (410, 3), (413, 3), (422, 3)] {
+            assert_eq!(
+                judge(&answered(status, None), &mut 0),
+                Next::Exit(code),
+                "{status}"
+            );
+        }
+        for status in [408, 429, 500, 502, 503, 504, 404, 302] {
+            let next = judge(&answered(status, Some(7)), &mut 0);
+            assert_eq!(next, Next::Again(Some(Duration::from_secs(7))), "{status}");
+        }
+        assert_eq!(judge(&Err(Failure::TooSlow), &mut 0), Next::Again(None));
+    }
+
+    #[test]
+    fn a_refused_token_is_tried_again_a_few_times() {
+        let mut refused = 0;
+        let ended = (1..20)
+            .find(|_| judge(&answered(401, None), &mut refused) == Next::Exit(REFUSED))
+            .unwrap();
+        assert_eq!(ended, REFUSED_TOKENS);
+    }
+
+    #[test]
+    fn pauses_are_spread_and_the_server_is_obeyed_within_bounds() {
+        let pause = Duration::from_secs(8);
+        assert_eq!(pause_for(pause, None, 0.0), Duration::from_secs(4));
+        assert!(pause_for(pause, None, 0.999) < pause);
+        let asked = pause_for(pause, Some(Duration::from_secs(20)), 0.5);
+        assert_eq!(asked, Duration::from_secs(21));
+        let mad = pause_for(pause, Some(Duration::from_hours(5)), 0.0);
+        assert!(mad <= LONGEST_ASKED + SHORTEST);
+    }
+
+    #[test]
+    fn outcomes_are_one_bounded_line() {
+        assert_eq!(
+            tell(&answered(422, None)),
+            json!({"reason": "R", "message": "m"})
+        );
+        let long = Ok(Answer {
+            status: StatusCode::BAD_GATEWAY,
+            retry_after: None,
+            body: b"<html>".to_vec(),
+        });
+        assert_eq!(
+            tell(&long),
+            json!({"reason": "UploadFailed", "message": "the server answered 502 Bad Gateway"})
+        );
+        let long = Failure::Connection("x\n".repeat(5000));
+        let line = tell(&Err(long)).to_string();
+        assert!(line.len() < 3000 && !line.contains('\n'));
     }
 }

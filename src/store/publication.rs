@@ -263,6 +263,53 @@ async fn end(
     Ok(Standing::Refused { reason, message })
 }
 
+/// What the rows say of a Job that no scan holds, by what its pod's labels claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrecorded {
+    /// It is the Job planned for the scan's present attempt; its uid follows.
+    NotYet,
+    /// The scan has gone on to a later attempt, or has ended.
+    NotAnyMore,
+    /// No scan knows of it.
+    Unknown,
+}
+
+/// Looks a Job up by what is claimed of it. Claims decide nothing: whatever comes of it, the
+/// upload is refused for now. A scan of another namespace is not even spoken of.
+pub async fn unrecorded(
+    store: &Store,
+    tenant: TenantId,
+    scan: ScanId,
+    attempt: i32,
+    job: &ObjectName,
+) -> Result<Unrecorded, StoreError> {
+    let mut tx = store.tenant(tenant).await?;
+    let row = sqlx::query!(
+        "select attempt, state, job_uid, job_name from scans
+         where tenant_id = $1 and id = $2 and job_namespace = $3",
+        tenant.0,
+        scan.0,
+        job.namespace,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(match row {
+        Some(row) if row.attempt > attempt => Unrecorded::NotAnyMore,
+        Some(row)
+            if row.attempt == attempt
+                && row.job_name.as_deref() == Some(&job.name)
+                && row.job_uid.is_none() =>
+        {
+            if row.state == "executing" {
+                Unrecorded::NotYet
+            } else {
+                Unrecorded::NotAnyMore
+            }
+        }
+        _ => Unrecorded::Unknown,
+    })
+}
+
 /// The facts that decide what an attempt may do.
 #[derive(Debug)]
 struct Facts {

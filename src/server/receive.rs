@@ -1,0 +1,333 @@
+//! `POST /v1/upload`: who is it, may it still publish, take the body, publish.
+//!
+//! A publication runs in a task of its own: a client that goes away does not stop it, and asks
+//! again for what came of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::BodyDataStream;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
+use kube::Client;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Answer, class};
+use super::identity::{Refusal, identify};
+use crate::domain::clock::Clock;
+use crate::domain::reason::Reason;
+use crate::ingest::spool::{Encoding, Spool, SpoolError, Spooled};
+use crate::ingest::{self, Outcome};
+use crate::metrics::server::ServerMetrics;
+use crate::store::publication::{self, Attempt, Standing};
+use crate::store::{Store, StoreError};
+
+/// What is thrown away of a body nobody asked for, so that its sender reads the answer.
+const UNASKED: u64 = 1024 * 1024;
+/// How long a publication may wait for its turn before its sender is asked to come again.
+const TURN: Duration = Duration::from_mins(1);
+
+/// What uploads share.
+pub(super) struct App {
+    pub client: Client,
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub spool: Spool,
+    pub metrics: ServerMetrics,
+    pub audience: String,
+    pub receiving: Arc<Semaphore>,
+    pub publishing: Arc<Semaphore>,
+    pub tasks: TaskTracker,
+    pub max_body: u64,
+    pub idle: Duration,
+    pub upload: Duration,
+}
+
+/// Takes an upload and answers it.
+pub(super) async fn upload(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut body = body.into_data_stream();
+    let answer = match app.take(&head.headers, &mut body).await {
+        Ok(answer) => answer,
+        Err(refused) => {
+            let rest = discard(&mut body, refused.unread, app.idle);
+            let _ = timeout(app.upload, rest).await;
+            refused.answer
+        }
+    };
+    app.metrics.answered(answer.reason);
+    app.metrics.spool_bytes.set(app.spool.used().cast_signed());
+    answer.into_response()
+}
+
+/// What is neither an upload nor anything else that is served here.
+pub(super) async fn not_found() -> Answer {
+    Answer::new(StatusCode::NOT_FOUND, "NotFound", "Nothing is served here.")
+}
+
+/// An answer given before the body was read, and how much of it to read all the same.
+struct Refused {
+    answer: Answer,
+    unread: u64,
+}
+
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            unread: UNASKED,
+        }
+    }
+}
+
+impl App {
+    async fn take(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        body: &mut BodyDataStream,
+    ) -> Result<Answer, Refused> {
+        let encoding = encoding(headers)?;
+        let token = bearer(headers)?;
+        let attempt = identify(&self.client, &self.store, &self.audience, &token)
+            .await
+            .map_err(|refusal| match refusal {
+                Refusal::Answer(answer) => Refused::from(answer),
+                Refusal::Store(error) => self.store_failed(&error, None).into(),
+            })?;
+        // From here on it is one of our pods: it may finish sending, and will read the answer.
+        let known = |answer| Refused {
+            answer,
+            unread: self.max_body,
+        };
+        if let Some(answer) = self.closed(&attempt).await {
+            return Err(known(answer));
+        }
+        let _receiving = Arc::clone(&self.receiving)
+            .try_acquire_owned()
+            .map_err(|_| {
+                known(Answer::later(
+                    5,
+                    "TooManyUploads",
+                    "As many uploads as possible are being received.",
+                ))
+            })?;
+        self.metrics.receiving.inc();
+        let received = timeout(self.upload, self.receive(body, encoding))
+            .await
+            .unwrap_or_else(|_| Err(Interrupted::TooSlow));
+        self.metrics.receiving.dec();
+        match received {
+            Ok(spooled) => Ok(self.publish(attempt, spooled).await),
+            Err(interrupted) => Err(known(self.interrupted(&attempt, interrupted).await)),
+        }
+    }
+
+    /// The answer to an attempt that may not publish, or not now.
+    async fn closed(&self, attempt: &Attempt) -> Option<Answer> {
+        let standing = async {
+            let mut tx = self.store.tenant(attempt.tenant).await?;
+            let standing = publication::standing(&mut tx, attempt).await?;
+            drop(tx);
+            if standing == Standing::ProviderDeleted {
+                publication::cancel_deleted(&self.store, attempt, self.clock.now()).await?;
+            }
+            Ok(standing)
+        };
+        match standing.await {
+            Ok(Standing::Open(_)) => None,
+            Ok(standing) => Some(standing.into()),
+            Err(error) => Some(self.store_failed(&error, Some(attempt))),
+        }
+    }
+
+    async fn receive(
+        &self,
+        body: &mut BodyDataStream,
+        encoding: Encoding,
+    ) -> Result<Spooled, Interrupted> {
+        let mut incoming = self.spool.begin(self.clock.uuid7())?;
+        loop {
+            match timeout(self.idle, body.next()).await {
+                Err(_) => return Err(Interrupted::TooSlow),
+                Ok(Some(Err(_))) => return Err(Interrupted::Broken),
+                Ok(Some(Ok(part))) => {
+                    incoming.write(&part).await?;
+                    self.metrics
+                        .spool_bytes
+                        .set(self.spool.used().cast_signed());
+                }
+                Ok(None) => return Ok(incoming.finish(encoding).await?),
+            }
+        }
+    }
+
+    async fn interrupted(&self, attempt: &Attempt, interrupted: Interrupted) -> Answer {
+        match interrupted {
+            Interrupted::Spool(SpoolError::TooLarge(limit)) => {
+                let message = format!("the compressed file is larger than {limit} bytes");
+                let reason = Reason::OutputTooLarge;
+                let now = self.clock.now();
+                match ingest::refuse(&self.store, attempt, reason, &message, now).await {
+                    Ok(outcome) => outcome.into(),
+                    Err(error) => self.store_failed(&error, Some(attempt)),
+                }
+            }
+            Interrupted::Spool(SpoolError::Full) => {
+                Answer::later(15, "SpoolFull", "There is no room for the file at present.")
+            }
+            Interrupted::Spool(SpoolError::Io(error)) => {
+                tracing::error!(%error, "the spool cannot be written");
+                Answer::later(15, "SpoolUnavailable", "The spool cannot be written.")
+            }
+            Interrupted::TooSlow => Answer::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "TooSlow",
+                "The file was not received in time.",
+            ),
+            // Nobody is there to read it.
+            Interrupted::Broken => Answer::new(
+                StatusCode::BAD_REQUEST,
+                "Interrupted",
+                "The connection broke before the end of the file.",
+            ),
+        }
+    }
+
+    async fn publish(self: &Arc<Self>, attempt: Attempt, spooled: Spooled) -> Answer {
+        let Ok(Ok(turn)) = timeout(TURN, Arc::clone(&self.publishing).acquire_owned()).await else {
+            return Answer::later(
+                15,
+                "TooManyPublications",
+                "As many files as possible are being published.",
+            );
+        };
+        let app = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            app.metrics.publishing.inc();
+            let answer = app.publish_now(&attempt, spooled).await;
+            app.metrics.publishing.dec();
+            app.metrics.spool_bytes.set(app.spool.used().cast_signed());
+            drop(turn);
+            answer
+        });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a publication broke off");
+            Answer::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "The publication broke off; the server's log says why.",
+            )
+        })
+    }
+
+    async fn publish_now(&self, attempt: &Attempt, spooled: Spooled) -> Answer {
+        let begun = Instant::now();
+        let bytes = spooled.bytes();
+        let outcome = ingest::publish(&self.store, &*self.clock, attempt, spooled).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let Attempt {
+            tenant,
+            scan,
+            attempt: number,
+            ..
+        } = attempt;
+        match outcome {
+            Ok(outcome) => {
+                if let Outcome::Published {
+                    findings,
+                    quarantined,
+                } = outcome
+                {
+                    self.metrics.findings.inc_by(findings.unsigned_abs());
+                    self.metrics
+                        .set_aside
+                        .inc_by(quarantined.unsigned_abs().into());
+                    self.metrics.publication_seconds.observe(seconds);
+                    tracing::info!(
+                        %tenant, %scan, attempt = number, findings, quarantined, bytes, seconds,
+                        "published"
+                    );
+                    return outcome.into();
+                }
+                if outcome == Outcome::Closed(Standing::ProviderDeleted)
+                    && let Err(error) =
+                        publication::cancel_deleted(&self.store, attempt, self.clock.now()).await
+                {
+                    return self.store_failed(&error, Some(attempt));
+                }
+                let answer = Answer::from(outcome);
+                tracing::info!(
+                    %tenant, %scan, attempt = number, bytes, seconds, reason = answer.reason,
+                    message = answer.message, "not published"
+                );
+                answer
+            }
+            Err(error) => self.store_failed(&error, Some(attempt)),
+        }
+    }
+
+    fn store_failed(&self, error: &StoreError, attempt: Option<&Attempt>) -> Answer {
+        self.metrics.database_failed(class(error));
+        if let Some(Attempt { tenant, scan, .. }) = attempt {
+            tracing::warn!(%tenant, %scan, %error, "the database failed an upload");
+        } else {
+            tracing::warn!(%error, "the database failed an upload");
+        }
+        error.into()
+    }
+}
+
+/// Why a body did not arrive.
+enum Interrupted {
+    Spool(SpoolError),
+    TooSlow,
+    Broken,
+}
+
+impl From<SpoolError> for Interrupted {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error)
+    }
+}
+
+/// Reads on and throws away: a connection that is closed on a sender loses the answer.
+async fn discard(body: &mut BodyDataStream, mut bytes: u64, idle: Duration) {
+    while let Ok(Some(Ok(part))) = timeout(idle, body.next()).await {
+        bytes = bytes.saturating_sub(part.len() as u64);
+        if bytes == 0 {
+            return;
+        }
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
+    match headers
+        .get(header::CONTENT_ENCODING)
+        .map(axum::http::HeaderValue::as_bytes)
+    {
+        None | Some(b"identity") => Ok(Encoding::Identity),
+        Some(b"zstd") => Ok(Encoding::Zstd),
+        Some(_) => Err(Answer::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedEncoding",
+            "Content-Encoding must be zstd or identity.",
+        )),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<SecretString, Answer> {
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::trim)
+        .filter(|token| !token.is_empty());
+    token
+        .map(|token| SecretString::from(token.to_owned()))
+        .ok_or_else(|| Answer::unknown_token("A bearer token is required."))
+}
