@@ -8,7 +8,15 @@
 
 mod support;
 
+#[path = "ingest/faults.rs"]
+mod faults;
 #[path = "ingest/publication.rs"]
 mod publication;
+#[path = "ingest/site.rs"]
+mod site;
+#[path = "ingest/strangers.rs"]
+mod strangers;
+#[path = "ingest/uploads.rs"]
+mod uploads;
 #[path = "ingest/world.rs"]
 mod world;

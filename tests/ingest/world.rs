@@ -80,14 +80,17 @@ impl World {
 
     /// A scan whose first attempt runs in a Job.
     pub async fn scan(&self) -> Attempt {
-        self.scan_with_job(ObjectUid(SystemClock.uuid7())).await
+        let job = ObjectUid(SystemClock.uuid7());
+        let name = format!("job-{job}");
+        self.scan_in(ScanId(SystemClock.uuid7()), Some(job), &name)
+            .await
     }
 
-    pub async fn scan_with_job(&self, job: ObjectUid) -> Attempt {
+    /// A scan whose first attempt runs in this Job; without a uid it is only planned.
+    pub async fn scan_in(&self, scan: ScanId, job: Option<ObjectUid>, name: &str) -> Attempt {
         static SLOT: AtomicU32 = AtomicU32::new(0);
-        let scan = ScanId(SystemClock.uuid7());
-        let slot = SLOT.fetch_add(1, Ordering::Relaxed).cast_signed();
-        let job_name = format!("scan-{slot}");
+        let slot = SLOT.fetch_add(1, Ordering::Relaxed);
+        let uid = job.map_or("null".to_owned(), |job| format!("'{job}'"));
         // The account is held by one scan at a time; earlier ones of the test have ended.
         self.admin(&format!(
             "update scans set holds_account = false, slot = null, queue_slot = null
@@ -95,7 +98,7 @@ impl World {
              insert into scans (tenant_id, id, provider_id, trigger, state, attempt, holds_account,
                slot, queue_slot, job_namespace, job_name, job_uid, started_at)
              values ('{0}', '{scan}', '{1}', 'manual', 'executing', 1, true,
-               {slot}, {slot}, '{2}', '{job_name}', '{job}', now() - interval '90 seconds')",
+               {slot}, {slot}, '{2}', '{name}', {uid}, now() - interval '90 seconds')",
             self.tenant, self.provider, self.namespace
         ))
         .await;
@@ -103,10 +106,10 @@ impl World {
             tenant: self.tenant,
             scan,
             attempt: 1,
-            job,
+            job: job.unwrap_or(ObjectUid(Uuid::nil())),
             job_name: ObjectName {
                 namespace: self.namespace.clone(),
-                name: job_name,
+                name: name.to_owned(),
             },
         }
     }
