@@ -8,6 +8,7 @@
 
 mod assembly;
 mod check;
+mod extent;
 mod finding;
 mod lenient;
 mod proof;

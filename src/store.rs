@@ -23,6 +23,7 @@ pub mod roles;
 pub mod scans;
 pub mod schedules;
 pub mod schema;
+mod standing;
 pub mod survey;
 pub mod tenant_tx;
 pub mod tenants;

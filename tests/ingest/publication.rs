@@ -73,7 +73,8 @@ async fn a_file_becomes_findings_resources_tags_and_counts() {
     let expected = [("env", "prod"), ("odd", ""), ("team", "x:y")];
     assert_eq!(tags, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
 
-    let joined: Vec<(String, String, bool, Option<String>, Vec<String>, String)> = world
+    type Joined = (String, String, bool, Option<String>, Vec<String>, String);
+    let joined: Vec<Joined> = world
         .rows(
             "select f.check_id, r.name, f.muted, f.muted_reason, f.resource_regions,
                c.metadata->>'checktitle'

@@ -14,6 +14,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{DeleteParams, PostParams};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Client};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use prowler_operator::domain::ids::{ObjectUid, ScanId};
@@ -104,11 +105,7 @@ impl Site {
             dir,
         };
         site.sign("tls");
-        site.create(
-            &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "scanner"}}),
-        )
-        .await
-        .unwrap_serviceaccount();
+        site.create_account(&site.world.namespace).await;
         site
     }
 
@@ -204,18 +201,23 @@ impl Site {
         std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
 
-    /// Creates an object in the scan's namespace.
-    pub async fn create(&self, object: &Value) -> Created {
-        self.create_in(&self.world.namespace, object).await
+    /// Creates an object of this kind in a namespace.
+    pub async fn create<K>(&self, namespace: &str, object: &Value) -> K
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: DeserializeOwned + serde::Serialize + Clone + std::fmt::Debug,
+    {
+        let object: K = serde_json::from_value(object.clone()).unwrap();
+        Api::namespaced(self.kube.clone(), namespace)
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
     }
 
-    pub async fn create_in(&self, namespace: &str, object: &Value) -> Created {
-        let kube = self.kube.clone();
-        match object["kind"].as_str().unwrap() {
-            "Pod" => Created::Pod(create(&Api::namespaced(kube, namespace), object).await),
-            "Job" => Created::Job(create(&Api::namespaced(kube, namespace), object).await),
-            _ => Created::Account(create(&Api::namespaced(kube, namespace), object).await),
-        }
+    /// The `ServiceAccount` of scan pods.
+    pub async fn create_account(&self, namespace: &str) {
+        let account = json!({"metadata": {"name": "scanner"}});
+        self.create::<ServiceAccount>(namespace, &account).await;
     }
 
     /// A scan that runs: its row, its Job, its pod and the pod's token.
@@ -238,12 +240,10 @@ impl Site {
     pub async fn job(&self, scan: ScanId, attempt: i32) -> Job {
         let name = format!("scan-{scan}-{attempt}");
         let labels = self.labels(scan, attempt);
-        self.create(&json!({"apiVersion": "batch/v1", "kind": "Job",
-            "metadata": {"name": name, "labels": labels},
+        let job = json!({"metadata": {"name": name, "labels": labels},
             "spec": {"template": {"spec": {"restartPolicy": "Never",
-                "containers": [{"name": "upload", "image": "i"}]}}}}))
-            .await
-            .unwrap_job()
+                "containers": [{"name": "upload", "image": "i"}]}}}});
+        self.create(&self.world.namespace, &job).await
     }
 
     pub fn labels(&self, scan: ScanId, attempt: i32) -> Value {
@@ -264,15 +264,10 @@ impl Site {
 
     pub async fn pod_owned_by(&self, namespace: &str, owners: Value, labels: Value) -> Pod {
         let name = format!("pod-{}", SystemClock.uuid7());
-        self.create_in(
-            namespace,
-            &json!({"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "labels": labels, "ownerReferences": owners},
-                "spec": {"serviceAccountName": "scanner", "automountServiceAccountToken": false,
-                    "containers": [{"name": "upload", "image": "i"}]}}),
-        )
-        .await
-        .unwrap_pod()
+        let pod = json!({"metadata": {"name": name, "labels": labels, "ownerReferences": owners},
+            "spec": {"serviceAccountName": "scanner", "automountServiceAccountToken": false,
+                "containers": [{"name": "upload", "image": "i"}]}});
+        self.create(namespace, &pod).await
     }
 
     /// A token bound to a pod.
@@ -428,44 +423,6 @@ impl Drop for Site {
             self.assert_no_token(&self.log());
         }
     }
-}
-
-/// A created object.
-pub enum Created {
-    Pod(Pod),
-    Job(Job),
-    Account(ServiceAccount),
-}
-
-impl Created {
-    fn unwrap_pod(self) -> Pod {
-        match self {
-            Self::Pod(pod) => pod,
-            _ => panic!("no pod"),
-        }
-    }
-
-    fn unwrap_job(self) -> Job {
-        match self {
-            Self::Job(job) => job,
-            _ => panic!("no Job"),
-        }
-    }
-
-    pub fn unwrap_serviceaccount(self) -> ServiceAccount {
-        match self {
-            Self::Account(account) => account,
-            _ => panic!("no ServiceAccount"),
-        }
-    }
-}
-
-async fn create<K>(api: &Api<K>, object: &Value) -> K
-where
-    K: kube::Resource + DeserializeOwned + serde::Serialize + Clone + std::fmt::Debug,
-{
-    let object: K = serde_json::from_value(object.clone()).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap()
 }
 
 /// Waits until there is an answer.

@@ -114,11 +114,7 @@ async fn a_pod_of_another_namespace_cannot_speak_for_the_job() {
     let site = Site::new().await;
     let victim = site.running().await;
     let elsewhere = ApiServer::shared().await.namespace().await;
-    site.create_in(
-        &elsewhere,
-        &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "scanner"}}),
-    )
-    .await;
+    site.create_account(&elsewhere).await;
     // Uids are no secrets: whoever learns the Job's may write it into a pod of his own.
     let owners = json!([{"apiVersion": "batch/v1", "kind": "Job", "controller": true,
         "name": victim.attempt.job_name.name, "uid": victim.attempt.job.to_string()}]);

@@ -227,7 +227,11 @@ async fn bodies_have_bounds_and_a_file_beyond_them_fails_its_scan() {
         ],
     )
     .await;
-    let noise: String = (0..20_000_u64).map(|n| format!("{}", n * n * n)).collect();
+    let noise = "cubes".to_owned()
+        + &(0..20_000_u64)
+            .map(|n| (n * n * n).to_string())
+            .collect::<Vec<_>>()
+            .concat();
 
     let large = site.running().await;
     let uploaded = site.upload(&large.token, Some(noise.as_bytes())).await;
@@ -282,12 +286,12 @@ async fn a_body_larger_than_allowed_fails_its_scan_and_a_full_spool_asks_to_come
     // One body is held back, so that the next finds no room.
     let first = site.running().await;
     let mut held = site.connect().await.unwrap();
-    let head = format!(
+    let request = format!(
         "POST /v1/upload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
          Content-Length: 35000\r\n\r\n",
         first.token
     );
-    held.write_all(head.as_bytes()).await.unwrap();
+    held.write_all(request.as_bytes()).await.unwrap();
     held.write_all(&noise[..30_000]).await.unwrap();
     within(20, "the first body to be spooled", || async {
         let (_, metrics) = site.health("/metrics").await?;
