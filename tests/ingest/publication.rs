@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::support::ocsf::{array, file, record};
 use crate::world::World;
 
+/// Check, resource, muted and why, regions, title.
+type Joined = (String, String, bool, Option<String>, Vec<String>, String);
+
 fn refused(outcome: &Outcome) -> Reason {
     match outcome {
         Outcome::Closed(Standing::Refused { reason, .. }) => *reason,
@@ -73,7 +76,6 @@ async fn a_file_becomes_findings_resources_tags_and_counts() {
     let expected = [("env", "prod"), ("odd", ""), ("team", "x:y")];
     assert_eq!(tags, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
 
-    type Joined = (String, String, bool, Option<String>, Vec<String>, String);
     let joined: Vec<Joined> = world
         .rows(
             "select f.check_id, r.name, f.muted, f.muted_reason, f.resource_regions,
