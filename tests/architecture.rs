@@ -115,7 +115,7 @@ const CHAPTERS: &[Chapter] = &[
     Chapter {
         name: "bootstrap",
         may_name: &["api", "domain", "store", "config"],
-        never: &["sqlx::query", "axum", "reqwest"],
+        never: &["sqlx", "axum", "reqwest"],
     },
     Chapter {
         name: "check",

@@ -7,3 +7,11 @@ mod support;
 
 #[path = "cluster/chart.rs"]
 mod chart;
+#[path = "cluster/demo.rs"]
+mod demo;
+#[path = "cluster/line.rs"]
+mod line;
+#[path = "cluster/release.rs"]
+mod release;
+#[path = "cluster/removal.rs"]
+mod removal;

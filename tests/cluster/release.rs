@@ -1,0 +1,121 @@
+//! The life of the release: upgraded, changed, uninstalled, installed again.
+
+use std::collections::BTreeSet;
+
+use crate::demo::{Demo, NAMESPACE, RELEASE, SYSTEM, wait_for};
+
+const CHART: &str = "charts/prowler-operator";
+
+fn upgrade(demo: &Demo, set: Option<&str>) {
+    let mut args = vec![
+        "upgrade",
+        RELEASE,
+        CHART,
+        "--reuse-values",
+        "--wait",
+        "--timeout",
+        "5m",
+        // The demo would take it for its own otherwise, and leave it as it is.
+        "--labels",
+        "prowler-operator-demo=changed",
+    ];
+    if let Some(set) = set {
+        args.extend(["--set", set]);
+    }
+    demo.helm(&args);
+}
+
+fn uids(pods: &[(String, String)], part: &str) -> BTreeSet<String> {
+    pods.iter()
+        .filter(|(name, _)| name.starts_with(&format!("{RELEASE}-{part}")))
+        .map(|(_, uid)| uid.clone())
+        .collect()
+}
+
+#[test]
+fn an_upgrade_without_a_change_makes_no_new_pod() {
+    let mut demo = Demo::up();
+    let before = demo.pods();
+    assert_eq!(before.len(), 5);
+    upgrade(&demo, None);
+    assert_eq!(demo.pods(), before);
+    demo.gone();
+}
+
+#[test]
+fn a_changed_value_reaches_the_pods_it_concerns() {
+    let mut demo = Demo::up();
+    let before = demo.pods();
+    upgrade(&demo, Some("queues.scans.maxConcurrent=3"));
+    let after = wait_for("the old controllers to go", 120, || {
+        let pods = demo.pods();
+        (pods.len() == 5).then_some(pods)
+    });
+    assert!(uids(&before, "controller").is_disjoint(&uids(&after, "controller")));
+    assert_eq!(uids(&before, "server"), uids(&after, "server"));
+    assert_eq!(uids(&before, "postgres"), uids(&after, "postgres"));
+    demo.gone();
+}
+
+#[test]
+fn an_uninstall_leaves_the_data_and_a_new_install_finds_it() {
+    let mut demo = Demo::up();
+    let findings = "select count(*), min(id::text), max(id::text) from findings";
+    let providers = "select id, object_uid from providers order by id";
+    let rows = |demo: &Demo| {
+        (
+            demo.sql("user", Some("demo"), findings),
+            demo.sql("user", Some("demo"), providers),
+        )
+    };
+    let before = rows(&demo);
+    let secrets = ["installation", "database", "server-tls"];
+    let versions = |demo: &Demo| -> Vec<String> {
+        secrets
+            .iter()
+            .map(|name| {
+                let name = format!("{RELEASE}-{name}");
+                let version = "jsonpath={.metadata.resourceVersion}";
+                demo.kubectl(&[
+                    "get",
+                    "secret",
+                    &name,
+                    "--namespace",
+                    SYSTEM,
+                    "--output",
+                    version,
+                ])
+            })
+            .collect()
+    };
+    let secrets_before = versions(&demo);
+    demo.gone();
+
+    demo.helm(&["uninstall", RELEASE, "--wait", "--cascade", "foreground"]);
+    assert!(demo.pods().is_empty());
+    assert_eq!(versions(&demo), secrets_before);
+    demo.kubectl(&[
+        "get",
+        "pvc",
+        "prowler-operator-postgres",
+        "--namespace",
+        SYSTEM,
+    ]);
+    let objects = demo.list(&["prowler", "--namespace", NAMESPACE]);
+    assert!(objects.len() >= 5, "{}", objects.len());
+    for kind in [
+        "deployments",
+        "statefulsets",
+        "services",
+        "configmaps",
+        "roles.rbac.authorization.k8s.io",
+    ] {
+        let selector = format!("app.kubernetes.io/instance={RELEASE}");
+        let left = demo.list(&[kind, "--namespace", SYSTEM, "--selector", &selector]);
+        assert!(left.is_empty(), "{kind}");
+    }
+
+    demo.up_again();
+    assert_eq!(versions(&demo), secrets_before);
+    assert_eq!(rows(&demo), before);
+}
