@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use clap::Parser as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use prowler_operator::config::file::FileConfig;
+use prowler_operator::config::{Cli, Command};
 use serde_json::{Value, json};
 
 use crate::support::command::{command, documents, fail, helm, succeed, top};
@@ -684,6 +686,48 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
     assert_eq!(full.limits.concurrent_scans.ceiling, 9);
 }
 
+/// The arguments a container would be started with, read by the program's own parser.
+fn parse(objects: &[Value], deployment: &str, container: &str) -> Cli {
+    let pod = &one(objects, "Deployment", deployment)["spec"]["template"]["spec"];
+    let container = containers(pod)
+        .into_iter()
+        .find(|c| name_of(c) == container)
+        .unwrap();
+    // Every flag's variable is its name in capitals, so that --name is what NAME would be.
+    let mut words = vec!["prowler-operator".to_owned()];
+    words.extend(list(&container["args"]).into_iter().map(str::to_owned));
+    for variable in container["env"].as_array().unwrap() {
+        let flag = name_of(variable).to_lowercase().replace('_', "-");
+        let value = match variable["value"].as_str() {
+            Some(value) => value,
+            None if flag.starts_with("database") => "postgres://u:p@h/d",
+            None => "from-the-pod",
+        };
+        words.extend([format!("--{flag}"), value.to_owned()]);
+    }
+    Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_variable_is_one_that_the_program_reads() {
+    for sets in MATRIX {
+        let objects = render(sets);
+        parse(&objects, "prowler-operator-controller", "bootstrap");
+        parse(&objects, "prowler-operator-controller", "migrate");
+        parse(&objects, "prowler-operator-controller", "controller");
+        parse(&objects, "prowler-operator-server", "server");
+    }
+    let objects = embedded(&[
+        "server.uploads.maxFileBytes=7000000000",
+        "server.uploads.maxAtOnce=9",
+    ]);
+    let Command::Server(args) = parse(&objects, "prowler-operator-server", "server").command else {
+        panic!("not the server");
+    };
+    assert_eq!(args.max_file_bytes, 7_000_000_000);
+    assert_eq!(args.max_uploads, 9);
+}
+
 #[test]
 fn the_defaults_in_the_values_are_those_of_the_program() {
     let chart = config(&embedded(&[]));
@@ -973,6 +1017,11 @@ fn compare(path: &str, values: &Value, schema: &Value) {
     {
         assert!(values[key] != Value::Null, "{path}.{key} has no default");
     }
+}
+
+#[test]
+fn the_table_of_values_is_up_to_date() {
+    succeed(command("hack/chart-docs", &["--check"]));
 }
 
 #[test]
