@@ -180,35 +180,42 @@ apply_example() { kubectl apply --filename "$top/examples/demo" >&2; }
 
 # --- What is seen ------------------------------------------------------------------------------
 
-# Waits until each Provider's last scan is over, and says each change on the way.
+# Waits until the last scan of each Provider has succeeded, and says each change on the way.
 wait_for_scans() {
-  local deadline=$((SECONDS + 900)) before='' now open line
+  local deadline=$((SECONDS + 900)) before='' scans providers provider line open
   while :; do
-    now=$(scan_lines)
+    scans=$(scan_lines)
     while read -r line; do
-      if [ -n "$line" ] && ! grep -qxF "$line" <<<"$before"; then log "$line"; fi
-    done <<<"$now"
-    before=$now
-    # Of each Provider the last scan counts; none at all is not the end either.
-    open=$(kubectl --namespace "$NAMESPACE" get prowlerproviders --output \
-      'jsonpath={range .items[*]}{.metadata.name}={.status.lastScan.state}{"\n"}{end}' | grep -v '=completed$' || true)
+      if [ -n "$line" ] && ! grep -qxF "$line" <<<"$before"; then log "scan of $line"; fi
+    done <<<"$scans"
+    before=$scans
+    open=
+    providers=$(kubectl --namespace "$NAMESPACE" get prowlerproviders --output 'jsonpath={.items[*].metadata.name}')
+    for provider in ${providers:-none}; do
+      line=$(grep "^$provider: " <<<"$scans" | tail -n 1 || true)
+      case "$line" in
+        *": completed, Done") ;;
+        *": failed, "* | *": cancelled, "*)
+          kubectl --namespace "$NAMESPACE" get prowlerscans --output wide >&2
+          die "a scan did not succeed: $line"
+          ;;
+        *) open+=" ${line:-$provider: no scan}" ;;
+      esac
+    done
     [ -n "$open" ] || return 0
-    if grep -qE '=(failed|cancelled)$' <<<"$open"; then
-      kubectl --namespace "$NAMESPACE" get prowlerscans --output wide >&2
-      die "a scan did not succeed: $(paste -sd' ' <<<"$open")"
-    fi
     if [ $SECONDS -ge $deadline ]; then
       kubectl get prowler --all-namespaces --output wide >&2 || true
       kubectl --namespace "$NAMESPACE" get jobs,pods >&2 || true
-      die "no result after 15 minutes: $(paste -sd' ' <<<"$open")"
+      die "no result after 15 minutes:$open"
     fi
     sleep 1
   done
 }
 
+# Oldest first.
 scan_lines() {
-  kubectl --namespace "$NAMESPACE" get prowlerscans --output \
-    'jsonpath={range .items[*]}scan of {.spec.providerRef.name}: {.status.state}, {.status.stage}{"\n"}{end}'
+  kubectl --namespace "$NAMESPACE" get prowlerscans --sort-by .metadata.creationTimestamp --output \
+    'jsonpath={range .items[*]}{.spec.providerRef.name}: {.status.state}, {.status.stage}{"\n"}{end}'
 }
 
 show() {
