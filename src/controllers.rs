@@ -12,6 +12,7 @@ pub mod error;
 mod installation;
 pub mod jobs;
 pub mod launch;
+pub mod malformed;
 pub mod provider;
 pub mod provider_group;
 pub mod references;

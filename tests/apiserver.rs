@@ -12,7 +12,11 @@ mod support;
 mod bootstrap;
 #[path = "apiserver/crds.rs"]
 mod crds;
+#[path = "apiserver/faults.rs"]
+mod faults;
 #[path = "apiserver/harness.rs"]
 mod harness;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/laws.rs"]
+mod laws;

@@ -5,3 +5,4 @@ pub mod command;
 pub mod db;
 pub mod faults;
 pub mod ocsf;
+pub mod operator;

@@ -1,6 +1,7 @@
 //! Reading Secrets, namespace by namespace: the controller binds the chart's `…-secret-reader`
 //! `ClusterRole` to itself where a tenant claims, and nowhere else.
 
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
@@ -10,7 +11,8 @@ use super::driver::is_not_found;
 use super::error::Error;
 use crate::api::FIELD_MANAGER;
 
-/// Makes sure that the controller may read the labelled Secrets of `namespace`.
+/// Makes sure that the controller may read the labelled Secrets of `namespace`. A namespace
+/// that is not there yet is bound when it comes; one that is going takes no new objects.
 pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
     let api: Api<RoleBinding> = Api::namespaced(cx.client.clone(), namespace);
     let wanted = binding(cx, namespace);
@@ -20,6 +22,11 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
         && found.role_ref == wanted.role_ref
         && found.subjects == wanted.subjects
     {
+        return Ok(());
+    }
+    let namespaces: Api<Namespace> = Api::all(cx.client.clone());
+    let there = namespaces.get_metadata_opt(namespace).await?;
+    if there.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
         return Ok(());
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();

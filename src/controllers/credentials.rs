@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::error::Error;
-use super::references::Found;
+use super::references::{self, Found};
+use crate::api::labels;
 use crate::api::provider::Credentials;
 use crate::domain::credentials::{Named, SecretFound, ServiceAccountFound};
 use crate::domain::ids::ObjectName;
@@ -53,6 +54,22 @@ impl Seen {
         Ok(seen)
     }
 
+    /// Looks at what `credentials` name as it is at this moment: what a watch has may be old.
+    pub async fn live(
+        credentials: Option<&Credentials>,
+        namespace: &str,
+        cx: &Context,
+    ) -> Result<Self, Error> {
+        let mut seen = Self::default();
+        if let Some(secret) = credentials.and_then(|c| c.secret_ref.as_ref()) {
+            seen.secret = Some(references::live_secret(cx, namespace, &secret.name).await?);
+        }
+        if let Some(account) = credentials.and_then(|c| c.service_account_name.as_ref()) {
+            seen.account = Some(references::live_service_account(cx, namespace, account).await?);
+        }
+        Ok(seen)
+    }
+
     /// A text that differs whenever something named appeared, changed, was allowed or went.
     pub fn version(&self) -> String {
         let part = |found: &Option<Found>| match found {
@@ -83,7 +100,12 @@ impl Seen {
             return Ok(Values::default());
         };
         let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
-        let Some(secret) = api.get_opt(&name.name).await? else {
+        let secret = api.get_opt(&name.name).await?.filter(|secret| {
+            let label = secret.labels().get(labels::CREDENTIALS);
+            label.is_some_and(|value| value == "true")
+        });
+        let Some(secret) = secret else {
+            // Gone, or not meant for scans any more: what was seen is old.
             return Err(Error::Outdated);
         };
         let data = secret.data.unwrap_or_default();

@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
-use super::{Context, HasApi};
+use super::{Context, HasApi, malformed};
 use crate::api::{FIELD_MANAGER, FINALIZER, Kind, StatusExt};
 use crate::domain::reason::Reason;
 
@@ -158,7 +158,10 @@ pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Conte
             Ok(object) => reconcile(object, &cx).await,
             Err(invalid) => {
                 tracing::warn!(error = %invalid.error, "the stored object does not fit its schema; edit it");
-                (Action::await_change(), Reason::MalformedObject.as_str())
+                if let Err(error) = malformed::tell::<K>(&invalid.metadata, &invalid.error, &cx).await {
+                    tracing::debug!(%error, "the status was not written");
+                }
+                (Action::requeue(net(&cx)), Reason::MalformedObject.as_str())
             }
         }
     }
@@ -238,8 +241,12 @@ async fn failed<K: Reconcile>(
     cx: &Context,
 ) -> (Action, &'static str) {
     let reason = error.reason();
-    let attempt = cx.attempts.failed(uid);
-    let readiness = match error.retry() {
+    let retry = error.retry();
+    let attempt = match retry {
+        Retry::Backoff => cx.attempts.failed(uid),
+        Retry::Soon | Retry::OnChange => 0,
+    };
+    let readiness = match retry {
         Retry::Soon => {
             tracing::debug!("the object changed meanwhile; looking again");
             return (Action::requeue(Duration::from_millis(200)), "outdated");

@@ -51,21 +51,25 @@ pub async fn make(cx: &Context, wanted: &Job) -> Result<Made, Error> {
 /// Labels and names can be forged by whoever may make Jobs; owner, hash and who wrote the spec
 /// together cannot be had by accident, and by a forger only with the tenant's own findings.
 fn is_planned(found: &Job, wanted: &Job) -> bool {
-    let manager = found.metadata.managed_fields.iter().flatten().any(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER)
-            && entry.operation.as_deref() == Some("Update")
-    });
     let hash = |job: &Job| job.annotations().get(SPEC_HASH).cloned();
-    let owner = |job: &Job| {
-        job.owner_references()
-            .iter()
-            .find(|o| o.controller == Some(true))
-            .map(|o| o.uid.clone())
-    };
-    manager
+    is_written_by_us(found)
         && found.metadata.deletion_timestamp.is_none()
         && hash(found) == hash(wanted)
         && owner(found) == owner(wanted)
+}
+
+fn is_written_by_us(job: &Job) -> bool {
+    job.metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Update")
+    })
+}
+
+fn owner(job: &Job) -> Option<&str> {
+    job.owner_references()
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map(|o| o.uid.as_str())
 }
 
 /// The Job of an attempt, read live: an old copy could show one that was deleted.
@@ -118,13 +122,18 @@ pub async fn refusal(
 /// of it is left. Whether that is so now.
 pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Error> {
     if let Some(job) = &open.job {
-        // Without a recorded uid the Job may have been made by a pass whose answer was lost.
+        // Without a recorded uid the Job may have been made by a pass whose answer was lost; or
+        // it is somebody else's, and the reason why this attempt ended.
         let uid = match job.uid {
             Some(uid) => Some(uid),
-            None => match get(cx, job).await? {
-                Some(found) => Some(super::tenant::uid_of(&found)?),
-                None => None,
-            },
+            None => get(cx, job)
+                .await?
+                .filter(|found| {
+                    let object = open.object.map(|uid| uid.to_string());
+                    is_written_by_us(found) && owner(found) == object.as_deref()
+                })
+                .map(|found| super::tenant::uid_of(&found))
+                .transpose()?,
         };
         if let Some(uid) = uid {
             delete(cx, job, uid).await?;
@@ -140,7 +149,8 @@ pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Er
     Ok(true)
 }
 
-async fn delete(cx: &Context, job: &JobRef, uid: ObjectUid) -> Result<(), Error> {
+/// Deletes this very Job; its pods go with it.
+pub async fn delete(cx: &Context, job: &JobRef, uid: ObjectUid) -> Result<(), Error> {
     let api: Api<Job> = Api::namespaced(cx.client.clone(), &job.name.namespace);
     let params = DeleteParams {
         // The uid keeps a later Job of the same name safe from an old copy's order.

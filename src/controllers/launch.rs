@@ -145,7 +145,7 @@ async fn check_access(
         namespace: super::name_of(scan).namespace,
         name: scan.spec.provider_ref.name.clone(),
     };
-    let seen = Seen::of(Some(&named), &provider, cx).await?;
+    let seen = Seen::live(Some(&named), &provider.namespace, cx).await?;
     let values = seen.values(Some(&named), &provider.namespace, cx).await?;
     Ok(credentials::check(kind, Some(&named), &seen.named(&values)))
 }
@@ -183,11 +183,13 @@ pub fn images(cx: &Context) -> Images {
 pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i64> {
     let ceiling = quantity::units(&ceilings(tenant, cx).memory)?;
     let config: &FileConfig = &cx.config;
-    let settings: ScanSettings = row
+    let of_provider: ScanSettings = row
         .admitted
         .as_ref()
         .and_then(|admitted| serde_json::from_value(admitted.get("scan")?.clone()).ok())
         .unwrap_or_default();
+    let of_scan: Option<ScanSettings> = serde_json::from_value(row.scanner_args.clone()).ok();
+    let settings = scope::merge(&of_provider, of_scan.as_ref());
     let had = row.memory_bytes.or_else(|| {
         let wished = wish(&settings, |limits| limits.memory.as_ref());
         quantity::units(&wished.unwrap_or_else(|| config.limits.scan_memory.default.clone()))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_controller::conditions::ConditionStatus;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use super::credentials::Seen;
@@ -17,8 +18,10 @@ use super::tenant::uid_of;
 use super::{Context, HasApi, jobs, launch, placed, status};
 use crate::api::common::{DeletionPolicy, Time, condition};
 use crate::api::provider::{Deletion, LastScan, ProviderStatus};
-use crate::api::{Kind as _, Provider, ProviderGroup, Role, Scan, ScanSchedule};
-use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, TenantId};
+use crate::api::{
+    Kind as _, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, annotations,
+};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, TenantId};
 use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::{self as rules, Found, ValidProvider, Violation};
 use crate::domain::reason::Reason;
@@ -41,7 +44,9 @@ impl Reconcile for Provider {
         let fingerprint = self.fingerprint(&seen, &ceilings, &images)?;
         let object = uid_of(self)?;
         let settled = cx.mirrors.get(object).filter(|mirror| {
-            mirror.tenant == tenant.id && mirror.fingerprint == fingerprint && self.is_settled()
+            mirror.tenant == tenant.id
+                && mirror.fingerprint == fingerprint
+                && self.is_settled(mirror.last_scan)
         });
         if let Some(mirror) = settled {
             // What was checked and stored is what the spec says now: nothing to read or write.
@@ -76,43 +81,61 @@ impl Reconcile for Provider {
     async fn cleanup(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
         cx.mirrors.forget(object);
-        let Some(tenant) = tenant_of(&cx.admin, Mirrored::Provider, object).await? else {
-            return Ok(Cleanup::Done);
-        };
-        let mut tx = cx.store.tenant(tenant).await?;
-        let Some(id) = providers::retire(&mut tx, object).await? else {
-            return Ok(Cleanup::Done);
-        };
-        let open =
-            scans::cancel_all(&mut tx, &[id], "Its Provider was deleted.", cx.clock.now()).await?;
-        tx.commit().await?;
-        self.free_account(cx);
-        if let Some(waiting) = end_jobs(tenant, &open, cx).await? {
-            return Ok(waiting);
-        }
-        if self.spec.deletion_policy == DeletionPolicy::Retain {
-            let mut tx = cx.store.tenant(tenant).await?;
-            providers::retain(&mut tx, id).await?;
-            tx.commit().await?;
-            return Ok(Cleanup::Done);
-        }
-        if let Some(waiting) = delete_rows(tenant, id, cx).await? {
-            let mut tx = cx.store.tenant(tenant).await?;
-            status.deletion = Some(Deletion {
-                rows_left: deletion::rows_left(&mut tx, id).await?,
-            });
-            return Ok(waiting);
+        // More than one only if its namespace changed hands while a pass was under way.
+        while let Some(tenant) = tenant_of(&cx.admin, Mirrored::Provider, object).await? {
+            if let Some(waiting) = self.remove(tenant, object, status, cx).await? {
+                return Ok(waiting);
+            }
         }
         Ok(Cleanup::Done)
     }
 }
 
 impl Provider {
-    /// Ready for the spec as it is now.
-    fn is_settled(&self) -> bool {
+    /// Removes what a tenant has of this object; says what is waited for while some is left.
+    async fn remove(
+        &self,
+        tenant: TenantId,
+        object: ObjectUid,
+        status: &mut ProviderStatus,
+        cx: &Context,
+    ) -> Result<Option<Cleanup>, Error> {
+        let mut tx = cx.store.tenant(tenant).await?;
+        let Some(id) = providers::retire(&mut tx, object).await? else {
+            return Ok(None);
+        };
+        let why = "Its Provider was deleted.";
+        let open = scans::cancel_all(&mut tx, &[id], why, cx.clock.now()).await?;
+        tx.commit().await?;
+        self.leave(cx);
+        if let Some(waiting) = end_jobs(tenant, &open, cx).await? {
+            return Ok(Some(waiting));
+        }
+        if self.spec.deletion_policy == DeletionPolicy::Retain {
+            let mut tx = cx.store.tenant(tenant).await?;
+            providers::retain(&mut tx, id).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let waiting = delete_rows(tenant, id, cx).await?;
+        if waiting.is_some() {
+            let mut tx = cx.store.tenant(tenant).await?;
+            status.deletion = Some(Deletion {
+                rows_left: deletion::rows_left(&mut tx, id).await?,
+            });
+        }
+        Ok(waiting)
+    }
+
+    /// Ready for the spec as it is now, and showing the scan that ended last.
+    fn is_settled(&self, last_scan: Option<ScanId>) -> bool {
         let Some(status) = &self.status else {
             return false;
         };
+        let shown = status.last_scan.as_ref().and_then(|scan| scan.id.clone());
+        if shown != last_scan.map(|scan| scan.to_string()) {
+            return false;
+        }
         status.observed_generation == self.metadata.generation
             && status
                 .conditions
@@ -247,7 +270,8 @@ impl Provider {
         .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))?;
         let mut head = [0; 8];
         head.copy_from_slice(&blake3::hash(&text).as_bytes()[..8]);
-        Ok(i64::from_le_bytes(head))
+        // 0 is for rows that a pass is to read again.
+        Ok(i64::from_le_bytes(head) | 1)
     }
 
     fn record(
@@ -274,6 +298,10 @@ impl Provider {
             suspend: valid.suspend(),
             generation: self.metadata.generation.unwrap_or(0),
             fingerprint,
+            adopt: self
+                .annotations()
+                .get(annotations::ADOPT)
+                .is_some_and(|value| value == "true"),
         })
     }
 
@@ -286,16 +314,23 @@ impl Provider {
         cx: &Context,
     ) -> Result<Result<ProviderId, Outcome>, Error> {
         let mut gone = None;
+        // Should the commit's answer be lost, nobody knows what is stored.
+        cx.mirrors.forget(record.object);
         // Twice at most: once more after the API server has said that the holder is gone.
         for _ in 0..2 {
             let mut tx = cx.store.tenant(tenant.id).await?;
             let stored =
                 providers::upsert(&mut tx, ProviderId(cx.clock.uuid7()), record, gone).await?;
             match stored {
-                Stored::Row(id, change) => {
+                Stored::Row {
+                    id,
+                    change,
+                    chosen_anew,
+                } => {
                     let last = scans::last_of(&mut tx, id).await?;
                     let connection = providers::connection(&mut tx, id).await?;
                     tx.commit().await?;
+                    let last_scan = last.as_ref().map(|scan| scan.id);
                     status.last_scan = last.map(shown);
                     if let Some((connected, at)) = connection {
                         self.show_connection(status, connected, at);
@@ -305,8 +340,12 @@ impl Provider {
                         tenant: tenant.id,
                         provider: id,
                         fingerprint: record.fingerprint,
+                        last_scan,
                     });
-                    if change != Change::Unchanged {
+                    if change == Change::Created {
+                        cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
+                    }
+                    if chosen_anew {
                         cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
                         cx.wake
                             .call_all::<ScanSchedule>(std::slice::from_ref(&record.name.namespace));
@@ -346,12 +385,17 @@ impl Provider {
         Ok(found.is_some_and(|found| found.metadata.uid == Some(uid.to_string())))
     }
 
-    /// The account is free: another Provider that was refused it is looked at again.
-    fn free_account(&self, cx: &Context) {
+    /// The account is free: another Provider that was refused it is looked at again, and so is
+    /// whatever chose this one.
+    fn leave(&self, cx: &Context) {
         if let Some(tenant) = self
             .namespace()
             .and_then(|namespace| cx.tenancy.of(&namespace))
         {
+            cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
+            cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
+            cx.wake.call_all::<ScanSchedule>(&tenant.namespaces);
+            cx.wake.call_all::<Scan>(&tenant.namespaces);
             cx.wake.call_where::<Provider>(|other| {
                 let refused =
                     [Reason::DuplicateUID, Reason::TenantLimitReached].map(Reason::as_str);

@@ -57,11 +57,13 @@ impl Reconcile for ProviderGroup {
 
     async fn cleanup(&self, _: &mut ProviderGroupStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
-        if let Some(tenant) = tenant_of(&cx.admin, Mirrored::ProviderGroup, object).await? {
+        while let Some(tenant) = tenant_of(&cx.admin, Mirrored::ProviderGroup, object).await? {
             let mut tx = cx.store.tenant(tenant).await?;
             groups::remove(&mut tx, object).await?;
             tx.commit().await?;
         }
+        // Roles that name it show one group less.
+        cx.wake.call_all::<Role>(&[super::name_of(self).namespace]);
         Ok(Cleanup::Done)
     }
 }

@@ -68,21 +68,7 @@ impl References {
             return Ok(Found::Allowed { version });
         }
         // Not in the watch: not there, not labelled, or not seen yet. Only the API server knows.
-        let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
-        let Some(meta) = api.get_metadata_opt(name).await? else {
-            return Ok(Found::Missing);
-        };
-        let allowed = meta
-            .labels()
-            .get(labels::CREDENTIALS)
-            .is_some_and(|value| value == "true");
-        Ok(if allowed {
-            Found::Allowed {
-                version: version(&meta),
-            }
-        } else {
-            Found::NotAllowed
-        })
+        live_secret(cx, namespace, name).await
     }
 
     /// The `ServiceAccount` a Provider names; the Provider is woken when that changes.
@@ -96,21 +82,7 @@ impl References {
         if let Some(version) = self.note(ACCOUNT, namespace, name, provider) {
             return Ok(Found::Allowed { version });
         }
-        let api: Api<ServiceAccount> = Api::namespaced(cx.client.clone(), namespace);
-        let Some(meta) = api.get_metadata_opt(name).await? else {
-            return Ok(Found::Missing);
-        };
-        let allowed = meta
-            .annotations()
-            .get(annotations::SCANNER)
-            .is_some_and(|value| value == "true");
-        Ok(if allowed {
-            Found::Allowed {
-                version: version(&meta),
-            }
-        } else {
-            Found::NotAllowed
-        })
+        live_service_account(cx, namespace, name).await
     }
 
     fn note(
@@ -186,6 +158,41 @@ impl References {
         for key in gone {
             self.seen(cx, kind, key, None);
         }
+    }
+}
+
+/// The Secret as it is at this moment.
+pub async fn live_secret(cx: &Context, namespace: &str, name: &str) -> Result<Found, Error> {
+    let api: Api<Secret> = Api::namespaced(cx.client.clone(), namespace);
+    let meta = api.get_metadata_opt(name).await?;
+    Ok(found(meta, |meta| {
+        meta.labels().get(labels::CREDENTIALS).cloned()
+    }))
+}
+
+/// The `ServiceAccount` as it is at this moment.
+pub async fn live_service_account(
+    cx: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Found, Error> {
+    let api: Api<ServiceAccount> = Api::namespaced(cx.client.clone(), namespace);
+    let meta = api.get_metadata_opt(name).await?;
+    Ok(found(meta, |meta| {
+        meta.annotations().get(annotations::SCANNER).cloned()
+    }))
+}
+
+fn found<K>(
+    meta: Option<PartialObjectMeta<K>>,
+    mark: impl Fn(&PartialObjectMeta<K>) -> Option<String>,
+) -> Found {
+    match meta {
+        None => Found::Missing,
+        Some(meta) if mark(&meta).as_deref() == Some("true") => Found::Allowed {
+            version: version(&meta),
+        },
+        Some(_) => Found::NotAllowed,
     }
 }
 

@@ -27,6 +27,7 @@ impl Reconcile for Role {
             let mut tx = cx.store.tenant(tenant.id).await?;
             roles::remove(&mut tx, object).await?;
             tx.commit().await?;
+            (status.role_id, status.permissions, status.provider_groups) = (None, None, None);
             let message = format!(
                 "Roles of Tenant {} do not count in namespace {}; put this Role into one of its spec.roleNamespaces.",
                 tenant.name, name.namespace
@@ -77,7 +78,7 @@ impl Reconcile for Role {
 
     async fn cleanup(&self, _: &mut RoleStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
-        if let Some(tenant) = tenant_of(&cx.admin, Mirrored::Role, object).await? {
+        while let Some(tenant) = tenant_of(&cx.admin, Mirrored::Role, object).await? {
             let mut tx = cx.store.tenant(tenant).await?;
             roles::remove(&mut tx, object).await?;
             tx.commit().await?;

@@ -3,55 +3,52 @@
 //! The row decides. A pass reads it, does the one thing its state calls for, and may stop
 //! anywhere: the next pass finds the row and the Job as they are.
 
+mod attempt;
+mod report;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 
 use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
 use super::error::Error;
-use super::jobs::{self, Made};
 use super::scan_schedule::seconds;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, HasApi, launch, placed};
-use crate::api::common::Time;
-use crate::api::scan::{
-    FailedAttempt, FindingCounts, ScanState, ScanStatus, SeverityCounts, Stage,
-};
+use super::{Context, HasApi, jobs, placed};
+use crate::api::scan::{ScanState, ScanStatus};
 use crate::api::{Provider, Scan, ScanSchedule, Tenant};
-use crate::dispatch::outcome::{self, judge};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, TenantId};
 use crate::domain::reason::Reason;
 use crate::domain::schedule::jitter;
 use crate::store::admin::admission::{Waits, waits_for};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
-use crate::store::scans::{self, Ended, NewScan, Open, ScanRow, State};
+use crate::store::scans::{self, NewScan, Open, ScanRow, State};
 use crate::store::{providers, schedules};
 
 /// A Scan that no schedule made goes this long after its end.
 const DEFAULT_TTL: i64 = 7 * 24 * 3600;
-/// While an attempt runs its pod's events bring passes; this is the net under them.
-const WATCH_INTERVAL: Duration = Duration::from_secs(10);
-
 impl Reconcile for Scan {
     async fn apply(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
         let object = uid_of(self)?;
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
+            Err(_) if is_over(status) => return self.outlive(status, cx).await,
             Err(waiting) => return Ok(waiting),
         };
         let row = match load(tenant.id, object, cx).await? {
             Some(row) => row,
-            None if status.state.is_some_and(ScanState::is_final) => {
-                // The provider's rows are gone; the Scan says how it went as long as it lives.
-                return Ok(Outcome::settled("Its account and findings were deleted."));
+            // It was queued once: its account and rows are gone, and it says how it went.
+            None if is_over(status) || status.scan_id.is_some() => {
+                return self.outlive(status, cx).await;
             }
             None => match self.enqueue(&name, object, &tenant, cx).await? {
-                Ok(row) => row,
-                Err(waiting) => return Ok(waiting),
+                Enqueued::Row(row) => *row,
+                Enqueued::Waits(waiting) => return Ok(waiting),
+                Enqueued::Never => return self.outlive(status, cx).await,
             },
         };
         let row = self.cancel_if_asked(row, &tenant, object, cx).await?;
@@ -64,46 +61,43 @@ impl Reconcile for Scan {
         };
         // What the pass did is in the row by now; the status tells the row, not the plan.
         let now = load(tenant.id, object, cx).await?.unwrap_or(row);
-        describe(status, &now, &tenant);
+        report::describe(status, &now, &tenant, cx.clock.now());
         Ok(outcome)
     }
 
     async fn cleanup(&self, _: &mut ScanStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
-        let name = super::name_of(self);
-        let Some(tenant) = tenant_of(&cx.admin, Mirrored::Scan, object).await? else {
-            // Deleted in its first pass: a slot that led to it leads nowhere now.
-            if let Some(tenant) = cx.tenancy.of(&name.namespace) {
-                let mut tx = cx.store.tenant(tenant.id).await?;
-                schedules::skip(&mut tx, &name).await?;
-                tx.commit().await?;
+        // More than one only if its namespace changed hands while a pass was under way.
+        while let Some(tenant) = tenant_of(&cx.admin, Mirrored::Scan, object).await? {
+            let mut tx = cx.store.tenant(tenant).await?;
+            let Some(row) = scans::of_object(&mut tx, object).await? else {
+                break;
+            };
+            let (why, now) = ("Its Scan object was deleted.", cx.clock.now());
+            scans::cancel(&mut tx, row.id, Reason::Cancelled, why, now).await?;
+            // Read again, now that it is locked: it may have been admitted in between.
+            let Some(row) = scans::of_object(&mut tx, object).await? else {
+                break;
+            };
+            tx.commit().await?;
+            if row.holds_account && !jobs::end(cx, tenant, &open(&row)).await? {
+                let message = "Waiting for the scan's pod to end.".to_owned();
+                return Ok(Cleanup::Waiting {
+                    message,
+                    again_in: Duration::from_secs(2),
+                });
             }
-            return Ok(Cleanup::Done);
-        };
-        let Some(row) = load(tenant, object, cx).await? else {
-            return Ok(Cleanup::Done);
-        };
-        let mut tx = cx.store.tenant(tenant).await?;
-        if scans::cancel(
-            &mut tx,
-            row.id,
-            "Its Scan object was deleted.",
-            cx.clock.now(),
-        )
-        .await?
-        {
+            let mut tx = cx.store.tenant(tenant).await?;
+            scans::detach(&mut tx, row.id).await?;
             tx.commit().await?;
         }
-        if row.holds_account && !jobs::end(cx, tenant, &open(&row)).await? {
-            let message = "Waiting for the scan's pod to end.".to_owned();
-            return Ok(Cleanup::Waiting {
-                message,
-                again_in: Duration::from_secs(2),
-            });
+        // Deleted in its first pass: a slot that led to it leads nowhere now.
+        let name = super::name_of(self);
+        if let Some(tenant) = cx.tenancy.of(&name.namespace) {
+            let mut tx = cx.store.tenant(tenant.id).await?;
+            schedules::skip(&mut tx, &name).await?;
+            tx.commit().await?;
         }
-        let mut tx = cx.store.tenant(tenant).await?;
-        scans::detach(&mut tx, row.id).await?;
-        tx.commit().await?;
         Ok(Cleanup::Done)
     }
 }
@@ -113,9 +107,25 @@ async fn load(tenant: TenantId, object: ObjectUid, cx: &Context) -> Result<Optio
     Ok(scans::of_object(&mut tx, object).await?)
 }
 
+/// Whether the status says how the scan went.
+fn is_over(status: &ScanStatus) -> bool {
+    status.state.is_some_and(ScanState::is_final)
+}
+
+/// What became of queueing a scan.
+enum Enqueued {
+    /// It has a row.
+    Row(Box<ScanRow>),
+    /// Something must come first.
+    Waits(Outcome),
+    /// The account it was made for is gone.
+    Never,
+}
+
 fn open(row: &ScanRow) -> Open {
     Open {
         id: row.id,
+        object: Some(row.object),
         attempt: row.attempt,
         holds_account: row.holds_account,
         job: row.job.clone(),
@@ -130,16 +140,15 @@ impl Scan {
         object: ObjectUid,
         tenant: &TenantView,
         cx: &Context,
-    ) -> Result<Result<ScanRow, Outcome>, Error> {
+    ) -> Result<Enqueued, Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
         let slot = schedules::slot_of_scan(&mut tx, name).await?;
         if let Some(scan) = slot.as_ref().and_then(|slot| slot.scan) {
             // The cluster was restored: the slot's scan exists, this object stands for it now.
             scans::adopt(&mut tx, scan, object).await?;
             tx.commit().await?;
-            return Ok(load(tenant.id, object, cx).await?.ok_or_else(|| {
-                Outcome::progressing(Reason::Progressing, "Its row is being taken over.")
-            }));
+            let row = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
+            return Ok(Enqueued::Row(Box::new(row)));
         }
         let provider_name = ObjectName {
             namespace: name.namespace.clone(),
@@ -151,8 +160,8 @@ impl Scan {
         };
         let Some(provider) = provider else {
             let message = format!("No stored Provider here is named {}.", provider_name.name);
-            return Ok(Err(Outcome::progressing(Reason::ProviderNotFound, message)
-                .again_in(Duration::from_secs(30))));
+            let waiting = Outcome::progressing(Reason::ProviderNotFound, message);
+            return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
         };
         let scanner_args = serde_json::to_value(self.spec.scan.clone().unwrap_or_default())
             .map_err(|error| {
@@ -182,12 +191,12 @@ impl Scan {
         scans::enqueue(&mut tx, &scan).await?;
         tx.commit().await?;
         cx.wake.admission.notify_one();
-        Ok(load(tenant.id, object, cx).await?.ok_or_else(|| {
-            Outcome::progressing(
-                Reason::ProviderNotFound,
-                "Its Provider was deleted meanwhile.",
-            )
-        }))
+        Ok(match load(tenant.id, object, cx).await? {
+            Some(row) => Enqueued::Row(Box::new(row)),
+            None if slot.is_some() => Enqueued::Never,
+            // Deleted between the two queries: the next pass finds no Provider.
+            None => return Err(Error::Outdated),
+        })
     }
 
     async fn cancel_if_asked(
@@ -200,13 +209,13 @@ impl Scan {
         if row.state.is_terminal() || (self.spec.cancel != Some(true) && !row.provider_deleted) {
             return Ok(row);
         }
-        let why = if row.provider_deleted {
-            "Its Provider was deleted."
+        let (reason, why) = if row.provider_deleted {
+            (Reason::ProviderDeleted, "Its Provider was deleted.")
         } else {
-            "Cancelled by its spec."
+            (Reason::Cancelled, "Cancelled by its spec.")
         };
         let mut tx = cx.store.tenant(tenant.id).await?;
-        scans::cancel(&mut tx, row.id, why, cx.clock.now()).await?;
+        scans::cancel(&mut tx, row.id, reason, why, cx.clock.now()).await?;
         tx.commit().await?;
         load(tenant.id, object, cx).await?.ok_or(Error::Outdated)
     }
@@ -264,175 +273,6 @@ impl Scan {
         Ok(Outcome::progressing(Reason::Queued, message).again_in(Duration::from_secs(15)))
     }
 
-    /// Admitted: makes the Job if it is not there, reads how it is doing.
-    async fn run(
-        &self,
-        row: &ScanRow,
-        tenant: &TenantView,
-        status: &mut ScanStatus,
-        cx: &Context,
-    ) -> Result<Outcome, Error> {
-        let Some(uid) = row.job.as_ref().and_then(|job| job.uid) else {
-            return self.start(row, tenant, status, cx).await;
-        };
-        let Some(job_ref) = &row.job else {
-            return Err(Error::Outdated);
-        };
-        let namespace = &job_ref.name.namespace;
-        let judged = match jobs::get(cx, job_ref).await? {
-            None => outcome::Outcome::Failed {
-                reason: Reason::PodLost,
-                message: "The scan's Job was deleted before it ended.".to_owned(),
-            },
-            Some(job) => {
-                let pods = jobs::pods(cx, namespace, uid).await?;
-                let refused = if pods.is_empty() {
-                    jobs::refusal(cx, namespace, uid).await?
-                } else {
-                    None
-                };
-                judge(&job, &pods, refused.as_deref(), cx.clock.now())
-            }
-        };
-        match judged {
-            outcome::Outcome::Running(stage) => {
-                status.stage = Some(stage);
-                let (reason, message) = match stage {
-                    Stage::Scanning => (Reason::Scanning, "Prowler runs."),
-                    Stage::Ingesting => (
-                        Reason::Ingesting,
-                        "Prowler is done; its findings are being stored.",
-                    ),
-                    _ => (Reason::Starting, "The scan's pod is being made."),
-                };
-                Ok(Outcome::progressing(reason, message).again_in(WATCH_INTERVAL))
-            }
-            outcome::Outcome::Uploaded => {
-                // The row was read before the pod: it may have been published in between.
-                let object = uid_of(self)?;
-                let fresh = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
-                if fresh.state == State::Executing {
-                    let message = "The upload ended, but nothing was published.";
-                    return self
-                        .fail(&fresh, tenant, status, Reason::UploadFailed, message, cx)
-                        .await;
-                }
-                self.end(&fresh, tenant, cx).await
-            }
-            outcome::Outcome::Failed { reason, message } => {
-                self.fail(row, tenant, status, reason, &message, cx).await
-            }
-        }
-    }
-
-    async fn start(
-        &self,
-        row: &ScanRow,
-        tenant: &TenantView,
-        status: &mut ScanStatus,
-        cx: &Context,
-    ) -> Result<Outcome, Error> {
-        let attempt = match launch::plan(self, row, tenant, cx).await? {
-            Ok(attempt) => attempt,
-            Err((reason, message)) => {
-                return self.fail(row, tenant, status, reason, &message, cx).await;
-            }
-        };
-        let job = attempt.job(&cx.config);
-        let name = ObjectName {
-            namespace: attempt.object.namespace.clone(),
-            name: attempt.job_name(),
-        };
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let planned = scans::plan_job(&mut tx, row.id, row.attempt, &name).await?;
-        tx.commit().await?;
-        if !planned {
-            return Err(Error::Outdated);
-        }
-        match jobs::make(cx, &job).await {
-            Ok(Made::Ours(uid)) => {
-                let mut tx = cx.store.tenant(tenant.id).await?;
-                let recorded = scans::record_job(&mut tx, row.id, row.attempt, uid).await?;
-                tx.commit().await?;
-                if !recorded {
-                    return Err(Error::Outdated);
-                }
-                status.stage = Some(Stage::Starting);
-                Ok(
-                    Outcome::progressing(Reason::Starting, "The scan's pod is being made.")
-                        .again_in(WATCH_INTERVAL),
-                )
-            }
-            Ok(Made::Foreign) => {
-                let message = format!(
-                    "Another Job has the name {}; this attempt is given up.",
-                    name.name
-                );
-                self.fail(row, tenant, status, Reason::PodRefused, &message, cx)
-                    .await
-            }
-            // Admission control, a quota or a terminating namespace: the answer is a refusal.
-            Err(Error::Kube(error)) if is_refusal(&error) => {
-                let message = format!("The cluster refused the scan's Job: {error}");
-                self.fail(row, tenant, status, Reason::PodRefused, &message, cx)
-                    .await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Ends an attempt without findings: back into the queue, or failed for good.
-    async fn fail(
-        &self,
-        row: &ScanRow,
-        tenant: &TenantView,
-        status: &mut ScanStatus,
-        reason: Reason,
-        message: &str,
-        cx: &Context,
-    ) -> Result<Outcome, Error> {
-        let now = cx.clock.now();
-        let retry = &cx.config.retry;
-        let retry_at = (reason.is_retried() && row.attempt < retry.max_attempts)
-            .then(|| retry_time(now, row.attempt, retry, cx.clock.jitter()));
-        let memory_bytes = (reason == Reason::OOMKilled)
-            .then(|| launch::more_memory(row, tenant, cx))
-            .flatten();
-        let message = super::status::bounded(message);
-        let ended = Ended {
-            attempt: row.attempt,
-            reason: reason.as_str(),
-            message: &message,
-            retry_at,
-            memory_bytes,
-        };
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let ours = scans::end_attempt(&mut tx, row.id, &ended, now).await?;
-        if ours && reason == Reason::AuthenticationFailed {
-            providers::set_connected(&mut tx, row.provider, false).await?;
-        }
-        tx.commit().await?;
-        if !ours {
-            // Published or cancelled in the meantime: the next pass tells that story.
-            return Err(Error::Outdated);
-        }
-        tracing::warn!(scan = %row.id, attempt = row.attempt, %reason, retried = retry_at.is_some(), "attempt failed");
-        cx.metrics.attempt_failed(reason);
-        status.attempts.push(FailedAttempt {
-            attempt: row.attempt,
-            reason: reason.as_str().to_owned(),
-            at: Time(seconds(now)),
-        });
-        let excess = status.attempts.len().saturating_sub(3);
-        status.attempts.drain(..excess);
-        let outcome = match retry_at {
-            Some(_) => Outcome::progressing(Reason::Queued, message),
-            None => Outcome::stalled(reason, message),
-        };
-        // The Job and the account are dealt with in the next pass.
-        Ok(outcome.again_in(Duration::from_millis(200)))
-    }
-
     /// Over: takes the Job away, frees the account, and goes itself when its time has come.
     async fn end(
         &self,
@@ -440,51 +280,71 @@ impl Scan {
         tenant: &TenantView,
         cx: &Context,
     ) -> Result<Outcome, Error> {
-        // Once, when the end is first told: the Provider shows its last scan.
-        if self
-            .status
-            .as_ref()
-            .and_then(|status| status.state)
-            .is_none_or(|state| !state.is_final())
-        {
+        // Until the end is told: the Provider shows its last scan. The mark outlives this
+        // process; the call does not.
+        if !self.status.as_ref().is_some_and(is_over) {
+            let mut tx = cx.store.tenant(tenant.id).await?;
             if row.state == State::Completed {
                 // A scan that went well is the best check of a connection there is.
-                let mut tx = cx.store.tenant(tenant.id).await?;
                 providers::set_connected(&mut tx, row.provider, true).await?;
-                tx.commit().await?;
             }
+            providers::mark(&mut tx, row.provider).await?;
+            tx.commit().await?;
             self.wake_others(tenant, cx);
         }
         if row.holds_account {
             if !jobs::end(cx, tenant.id, &open(row)).await? {
-                return Ok(ended(row).again_in(Duration::from_secs(2)));
+                return Ok(report::ended(row).again_in(Duration::from_secs(2)));
             }
-            cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
+            self.wake_others(tenant, cx);
         }
-        let Some(ttl) = self.ttl() else {
-            return Ok(ended(row));
+        self.expire(report::ended(row), row.completed_at, self.ttl(), cx)
+            .await
+    }
+
+    /// Its row is gone with the account: says how it went as long as it lives.
+    async fn outlive(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
+        if !is_over(status) {
+            report::orphaned(status, cx.clock.now());
+        }
+        let completed_at = status.completed_at.as_ref().map(|time| time.0);
+        // No schedule counts a Scan without a row.
+        let ttl = self.ttl().unwrap_or(DEFAULT_TTL);
+        self.expire(report::told(status), completed_at, Some(ttl), cx)
+            .await
+    }
+
+    /// Goes `ttl` seconds after its end.
+    async fn expire(
+        &self,
+        outcome: Outcome,
+        completed_at: Option<Timestamp>,
+        ttl: Option<i64>,
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let (Some(ttl), Some(completed_at)) = (ttl, completed_at) else {
+            return Ok(outcome);
         };
-        let now = cx.clock.now();
-        let left = row
-            .completed_at
-            .and_then(|at| at.checked_add(SignedDuration::from_secs(ttl)).ok())
-            .map_or(SignedDuration::ZERO, |at| at.duration_since(now));
+        let left = completed_at
+            .checked_add(SignedDuration::from_secs(ttl))
+            .map_or(SignedDuration::MAX, |at| at.duration_since(cx.clock.now()));
         if left.is_positive() {
             let pause = Duration::try_from(left)
                 .unwrap_or_default()
                 .min(Duration::from_hours(1));
-            return Ok(ended(row).again_in(pause));
+            return Ok(outcome.again_in(pause));
         }
-        let api = Scan::api(cx, self.meta().namespace.as_deref());
-        match api
-            .delete(&super::name_of(self).name, &DeleteParams::default())
-            .await
-        {
-            Ok(_) => {}
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => return Err(error.into()),
+        let api = Self::api(cx, self.meta().namespace.as_deref());
+        // This object, not one that has its name by now.
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: self.meta().uid.clone(),
+            resource_version: None,
+        });
+        match api.delete(&super::name_of(self).name, &params).await {
+            Ok(_) => Ok(outcome),
+            Err(error) if is_not_found(&error) => Ok(outcome),
+            Err(error) => Err(error.into()),
         }
-        Ok(ended(row))
     }
 
     /// Seconds after its end; none for a Scan of a schedule, which keeps its own history.
@@ -528,120 +388,5 @@ impl Scan {
             };
             cx.wake.call_named::<ScanSchedule>(&schedule);
         }
-    }
-}
-
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 422))
-}
-
-/// Doubles from attempt to attempt up to the cap, spread by a quarter.
-fn retry_time(
-    now: Timestamp,
-    attempt: i32,
-    retry: &crate::config::file::Retry,
-    jitter: f64,
-) -> Timestamp {
-    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(20);
-    let pause = retry
-        .backoff_seconds
-        .saturating_mul(1 << doublings)
-        .min(retry.backoff_cap_seconds);
-    let spread = SignedDuration::from_secs(pause).mul_f64(0.75 + 0.5 * jitter);
-    now.checked_add(spread).unwrap_or(now)
-}
-
-fn ended(row: &ScanRow) -> Outcome {
-    let message = row.message.clone().unwrap_or_default();
-    match row.state {
-        State::Completed => {
-            let counts = row.counts.unwrap_or_default();
-            Outcome {
-                readiness: super::status::Readiness::Ready {
-                    reason: Reason::Completed,
-                    message: format!("{} findings, {} of them failed.", counts.total, counts.fail),
-                },
-                again_in: None,
-            }
-        }
-        State::Cancelled => Outcome::stalled(Reason::Cancelled, message),
-        _ => {
-            let reason = row
-                .reason
-                .as_deref()
-                .and_then(Reason::from_name)
-                .unwrap_or(Reason::ScanFailed);
-            Outcome::stalled(reason, message)
-        }
-    }
-}
-
-fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView) {
-    status.scan_id = Some(row.id.to_string());
-    status.tenant = Some(tenant.name.clone());
-    status.provider = Some(row.provider_type.clone());
-    status.uid = Some(row.provider_uid.clone());
-    status.state = row.state.as_str().parse().ok();
-    status.stage = match row.state {
-        State::Available => Some(Stage::Queued),
-        State::Executing => status
-            .stage
-            .filter(|stage| *stage != Stage::Queued)
-            .or(Some(Stage::Starting)),
-        _ => Some(Stage::Done),
-    };
-    status.attempt = Some(row.attempt);
-    status.job_name = row.job.as_ref().map(|job| job.name.name.clone());
-    status.started_at = row.started_at.map(seconds).map(Time);
-    status.completed_at = row.completed_at.map(seconds).map(Time);
-    status.duration_seconds = row.duration.map(i64::from);
-    status.reason = match row.state {
-        State::Completed => Some(Reason::Completed.as_str().to_owned()),
-        // What the attempt before failed of is in `attempts`.
-        State::Executing => None,
-        _ => row.reason.clone(),
-    };
-    status.message = row
-        .message
-        .clone()
-        .filter(|_| row.state != State::Executing);
-    if let Some(c) = row.counts {
-        status.findings = Some(FindingCounts {
-            total: c.total,
-            pass: c.pass,
-            fail: c.fail,
-            manual: c.manual,
-            muted: c.muted,
-            new: c.new,
-            changed: c.changed,
-        });
-        status.failed_by_severity = Some(SeverityCounts {
-            critical: c.critical,
-            high: c.high,
-            medium: c.medium,
-            low: c.low,
-            informational: c.informational,
-        });
-        status.resources = Some(i64::from(row.resources));
-        status.quarantined = Some(i64::from(row.quarantined));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::file::Retry;
-
-    #[test]
-    fn retries_double_up_to_the_cap() {
-        let now: Timestamp = "2026-11-23T02:00:00Z".parse().unwrap();
-        let pauses: Vec<_> = (1..=9)
-            .map(|attempt| {
-                retry_time(now, attempt, &Retry::default(), 0.5)
-                    .duration_since(now)
-                    .as_secs()
-            })
-            .collect();
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
     }
 }

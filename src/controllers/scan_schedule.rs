@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_controller::events::EventType;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
-use kube::{Resource, ResourceExt};
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
 
-use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
+use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
 use super::provider_group::labels;
 use super::tenancy::TenantView;
@@ -30,6 +30,9 @@ use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::providers::{self, Listed};
 use crate::store::scans;
 use crate::store::schedules::{self, Busy, Claim, Remembered, ScheduleRecord};
+
+/// Seconds that a claimed slot may be late beyond the schedule's own deadline.
+const CLAIMED_GRACE: i64 = 300;
 
 impl Reconcile for ScanSchedule {
     async fn apply(&self, status: &mut ScanScheduleStatus, cx: &Context) -> Result<Outcome, Error> {
@@ -51,6 +54,7 @@ impl Reconcile for ScanSchedule {
         let schedule = self.times(id, remembered.anchor)?;
 
         let next = if self.spec.suspend || tenant.spec.suspend {
+            self.rest(&tenant, id, cx).await?;
             None
         } else {
             self.fire(&schedule, &remembered, &chosen, &tenant, id, cx)
@@ -79,7 +83,7 @@ impl Reconcile for ScanSchedule {
 
     async fn cleanup(&self, _: &mut ScanScheduleStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
-        if let Some(tenant) = tenant_of(&cx.admin, Mirrored::ScanSchedule, object).await? {
+        while let Some(tenant) = tenant_of(&cx.admin, Mirrored::ScanSchedule, object).await? {
             let mut tx = cx.store.tenant(tenant).await?;
             schedules::retire(&mut tx, object).await?;
             tx.commit().await?;
@@ -183,6 +187,24 @@ impl ScanSchedule {
         })
     }
 
+    /// Nothing is due while suspended.
+    async fn rest(&self, tenant: &TenantView, id: ScheduleId, cx: &Context) -> Result<(), Error> {
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        schedules::set_next(&mut tx, id, None).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Before this nothing is due: due times of a cron expression from before the object are
+    /// nobody's, also when the row remembers an earlier object of this name.
+    fn since(&self, remembered: &Remembered) -> Timestamp {
+        let created = self.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        match created {
+            Some(created) if self.spec.interval.is_none() => created.max(remembered.anchor),
+            _ => remembered.anchor,
+        }
+    }
+
     /// Claims the slot that is due, if one is; the next due time.
     async fn fire(
         &self,
@@ -194,8 +216,13 @@ impl ScanSchedule {
         cx: &Context,
     ) -> Result<Option<Timestamp>, Error> {
         let now = cx.clock.now();
+        let since = self.since(remembered);
         let last = remembered.last_slot.max(remembered.last_missed);
-        let due = schedule.decide(last, remembered.anchor, now);
+        let last = last.map(|last| match self.spec.interval {
+            Some(_) => last,
+            None => last.max(since),
+        });
+        let due = schedule.decide(last, since, now);
         let mut tx = cx.store.tenant(tenant.id).await?;
         if let Some(missed) = due.missed {
             let count = i64::try_from(missed.count).unwrap_or(i64::MAX);
@@ -222,13 +249,8 @@ impl ScanSchedule {
             let claimed = schedules::claim(&mut tx, id, due_at, &claims).await?;
             if self.spec.concurrency_policy == ConcurrencyPolicy::Replace {
                 for scan in busy {
-                    scans::cancel(
-                        &mut tx,
-                        scan.scan,
-                        "Replaced by the schedule's next scan.",
-                        now,
-                    )
-                    .await?;
+                    let why = "Replaced by the schedule's next scan.";
+                    scans::cancel(&mut tx, scan.scan, Reason::Cancelled, why, now).await?;
                 }
             }
             if claimed > 0 {
@@ -297,6 +319,11 @@ impl ScanSchedule {
         drop(tx);
         let api = Scan::api(cx, Some(&name.namespace));
         for slot in slots {
+            if self.is_too_late(&slot, cx.clock.now())
+                && !self.lapse(&slot, &api, tenant, id, cx).await?
+            {
+                continue;
+            }
             let scan = self.scan(&slot, name);
             let params = PostParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -316,6 +343,33 @@ impl ScanSchedule {
             }
         }
         Ok(())
+    }
+
+    /// The slot was claimed in time, but nothing came of it until now.
+    fn is_too_late(&self, slot: &schedules::Claimed, now: Timestamp) -> bool {
+        let late = now.duration_since(slot.due_at).as_secs();
+        // A pass that claims a slot at the last moment may still make its Scan.
+        self.spec
+            .starting_deadline_seconds
+            .is_some_and(|deadline| late > deadline + CLAIMED_GRACE)
+    }
+
+    /// Gives a slot up whose Scan was never made. False: it was given up.
+    async fn lapse(
+        &self,
+        slot: &schedules::Claimed,
+        api: &Api<Scan>,
+        tenant: &TenantView,
+        id: ScheduleId,
+        cx: &Context,
+    ) -> Result<bool, Error> {
+        if api.get_metadata_opt(&slot.scan_name).await?.is_some() {
+            return Ok(true);
+        }
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        schedules::lapse(&mut tx, id, slot).await?;
+        tx.commit().await?;
+        Ok(false)
     }
 
     fn scan(&self, slot: &schedules::Claimed, name: &ObjectName) -> Scan {
@@ -353,10 +407,19 @@ impl ScanSchedule {
         .await?;
         drop(tx);
         for scan in expired {
-            let api = Scan::api(cx, Some(&scan.namespace));
-            match api.delete(&scan.name, &DeleteParams::default()).await {
+            let api = Scan::api(cx, Some(&scan.name.namespace));
+            let params = DeleteParams::default().preconditions(Preconditions {
+                uid: Some(scan.object.to_string()),
+                resource_version: None,
+            });
+            match api.delete(&scan.name.name, &params).await {
                 Ok(_) => {}
-                Err(error) if is_not_found(&error) => {}
+                // The object went without its finalizer; another may have its name.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    let mut tx = cx.store.tenant(tenant.id).await?;
+                    scans::detach(&mut tx, scan.id).await?;
+                    tx.commit().await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

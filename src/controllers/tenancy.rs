@@ -45,6 +45,8 @@ impl TenantView {
 #[derive(Debug, Default)]
 pub struct Tenancy {
     by_namespace: RwLock<HashMap<String, Arc<TenantView>>>,
+    /// One reload at a time: an older answer must not replace a newer one.
+    reloading: tokio::sync::Mutex<()>,
     change: tokio::sync::Notify,
 }
 
@@ -71,6 +73,7 @@ impl Tenancy {
 
     /// Reads the claims again. The namespaces whose tenant, or whose tenant's settings, changed.
     pub async fn reload(&self, admin: &AdminStore) -> Result<Vec<String>, StoreError> {
+        let _one = self.reloading.lock().await;
         let mut namespaces: HashMap<TenantId, Vec<String>> = HashMap::new();
         let claims = claims::all(admin).await?;
         for claim in &claims {
@@ -81,11 +84,15 @@ impl Tenancy {
         }
         let mut fresh = HashMap::with_capacity(claims.len());
         for claim in claims {
+            let Ok(spec) = serde_json::from_value(claim.spec) else {
+                // One row that cannot be read must not take the others their tenants away.
+                tracing::warn!(tenant = %claim.tenant, "the stored spec cannot be read; the Tenant's next pass writes it anew");
+                continue;
+            };
             let view = TenantView {
                 id: claim.tenant,
                 name: claim.name,
-                spec: serde_json::from_value(claim.spec)
-                    .map_err(|_| StoreError::inconsistent("tenants", "spec", claim.tenant))?,
+                spec,
                 namespaces: namespaces.get(&claim.tenant).cloned().unwrap_or_default(),
                 is_deleted: claim.is_deleted,
             };

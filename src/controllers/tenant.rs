@@ -1,10 +1,13 @@
 //! Tenant: its row, the namespaces it claims, and the right to read their labelled Secrets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::ResourceExt;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
 
 use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
@@ -37,9 +40,22 @@ impl Reconcile for Tenant {
         tx.commit().await?;
 
         let claimed = claim(self, id, cx).await?;
-        let released = release(id, &claimed.wanted, cx).await?;
-        if change != Change::Unchanged || claimed.new || released.any {
+        if change != Change::Unchanged || !self.is_told(id, cx).await? {
+            // First: a namespace that is given back must get no more rows while it is emptied.
             provider::retell_namespaces(cx).await?;
+        }
+        let released = release(id, &claimed.wanted, cx).await?;
+        if released.any {
+            provider::retell_namespaces(cx).await?;
+            cx.wake.call_where::<Self>(|other| {
+                let name = other.name_any();
+                name != self.name_any()
+                    && other
+                        .spec
+                        .namespaces
+                        .iter()
+                        .any(|n| !self.spec.namespaces.contains(n))
+            });
         }
         let mut tx = cx.store.tenant(id).await?;
         let (providers, active) = tenants::counts(&mut tx).await?;
@@ -57,24 +73,34 @@ impl Reconcile for Tenant {
                 Outcome::progressing(Reason::Progressing, message).again_in(Duration::from_secs(2))
             );
         }
-        Ok(Outcome::settled(format!(
-            "Holds {} namespaces.",
-            claimed.held.len()
-        )))
+        let settled = Outcome::settled(format!("Holds {} namespaces.", claimed.held.len()));
+        Ok(if released.any {
+            // A pass that was under way may have stored something there meanwhile.
+            settled.again_in(Duration::from_secs(10))
+        } else {
+            settled
+        })
     }
 
     async fn cleanup(&self, status: &mut TenantStatus, cx: &Context) -> Result<Cleanup, Error> {
         let object = uid_of(self)?;
         let Some(id) = tenant_of(&cx.admin, Mirrored::Tenant, object).await? else {
+            // The row may have gone in a pass that did not live to tell.
+            provider::retell_namespaces(cx).await?;
             return Ok(Cleanup::Done);
         };
         let retain = self.spec.deletion_policy == DeletionPolicy::Retain;
         let mut tx = cx.store.tenant(id).await?;
         tenants::retire(&mut tx).await?;
+        if !retain {
+            // Its rows hang on the tenant's: whoever wants to keep them keeps the tenant.
+            providers::release_retained(&mut tx).await?;
+        }
         tx.commit().await?;
         // From here on no pass over another kind stores anything for this tenant.
         provider::retell_namespaces(cx).await?;
-        if let Some(waiting) = empty(id, None, retain, cx).await? {
+        retire(id, None, cx).await?;
+        if let Some(waiting) = empty(id, retain, cx).await? {
             return Ok(waiting);
         }
         for namespace in claims::of_tenant(&cx.admin, id).await? {
@@ -90,11 +116,57 @@ impl Reconcile for Tenant {
         tx.commit().await?;
         provider::retell_namespaces(cx).await?;
         status.namespaces.clear();
+        cx.wake.call_where::<Self>(|other| {
+            let shared = |n: &String| self.spec.namespaces.contains(n);
+            other.name_any() != self.name_any() && other.spec.namespaces.iter().any(shared)
+        });
         Ok(Cleanup::Done)
     }
 }
 
 impl Tenant {
+    /// Whether passes over other kinds already go by what is stored of this tenant.
+    async fn is_told(&self, id: TenantId, cx: &Context) -> Result<bool, Error> {
+        let held = claims::of_tenant(&cx.admin, id).await?;
+        Ok(held.iter().all(|namespace| {
+            cx.tenancy
+                .of(namespace)
+                .is_some_and(|view| view.id == id && !view.is_deleted && view.spec == self.spec)
+        }))
+    }
+
+    /// Another Tenant that names the namespace and was there first: it goes before this one as
+    /// long as nobody has claimed the namespace.
+    async fn elder(&self, namespace: &String, cx: &Context) -> Result<Option<String>, Error> {
+        let objects = match cx.wake.known::<Self>() {
+            Some(objects) => objects,
+            None => Api::<DeserializeGuard<Self>>::all(cx.client.clone())
+                .list(&ListParams::default())
+                .await?
+                .items
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
+        };
+        let age = |tenant: &Self| {
+            let created = tenant
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0);
+            (created, tenant.name_any())
+        };
+        Ok(objects
+            .iter()
+            .filter_map(|object| object.0.as_ref().ok())
+            .find(|other| {
+                other.metadata.deletion_timestamp.is_none()
+                    && other.spec.namespaces.contains(namespace)
+                    && age(other) < age(self)
+            })
+            .map(ResourceExt::name_any))
+    }
+
     fn record(&self, limits: &Limits) -> Result<TenantRecord, Error> {
         let wishes = self.spec.limits.clone().unwrap_or_default();
         let spec = serde_json::to_value(&self.spec)
@@ -188,7 +260,6 @@ fn violations(spec: &TenantSpec, limits: &Limits) -> Vec<Violation> {
 struct Claims {
     wanted: BTreeSet<String>,
     held: BTreeSet<String>,
-    new: bool,
     refused: Option<(Reason, String)>,
 }
 
@@ -198,7 +269,6 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
     let mut claims = Claims {
         wanted,
         held: BTreeSet::new(),
-        new: false,
         refused: None,
     };
     for namespace in claims.wanted.clone() {
@@ -212,12 +282,19 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
             claims.wanted.remove(&namespace);
             continue;
         }
-        match claims::claim(&cx.admin, id, &namespace).await? {
-            Claim::Held => {
-                if cx.tenancy.of(&namespace).is_none_or(|view| view.id != id) {
-                    claims.new = true;
+        let claim = match cx.tenancy.of(&namespace) {
+            Some(_) => claims::claim(&cx.admin, id, &namespace).await?,
+            // Age decides only who is first.
+            None => match tenant.elder(&namespace, cx).await? {
+                Some(to) if !claims::is_held_by(&cx.admin, id, &namespace).await? => {
+                    Claim::Lost { to }
                 }
-                bind(&namespace, cx).await?;
+                _ => claims::claim(&cx.admin, id, &namespace).await?,
+            },
+        };
+        match claim {
+            Claim::Held => {
+                access::grant(cx, &namespace).await?;
                 claims.held.insert(namespace);
             }
             Claim::Lost { to } => {
@@ -231,21 +308,6 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
         }
     }
     Ok(claims)
-}
-
-/// A namespace may be claimed before it exists; the binding follows when it does.
-async fn bind(namespace: &str, cx: &Context) -> Result<(), Error> {
-    match access::grant(cx, namespace).await {
-        Err(Error::Kube(error)) if super::driver::is_not_found(&error) => Ok(()),
-        // A namespace on its way out takes no new objects.
-        Err(Error::Kube(error)) if is_terminating(&error) => Ok(()),
-        other => other,
-    }
-}
-
-fn is_terminating(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403
-        && status.message.contains("being terminated"))
 }
 
 fn is_denied(namespace: &str, cx: &Context) -> bool {
@@ -264,45 +326,60 @@ struct Released {
 /// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
 /// this tenant, wholly, before anybody else can have the namespace.
 async fn release(id: TenantId, wanted: &BTreeSet<String>, cx: &Context) -> Result<Released, Error> {
-    let mut released = Released {
-        any: false,
-        waiting: None,
-    };
-    for namespace in claims::of_tenant(&cx.admin, id).await? {
-        if wanted.contains(&namespace) {
-            continue;
-        }
-        if let Some(Cleanup::Waiting { message, .. }) =
-            empty(id, Some(&namespace), false, cx).await?
-        {
-            released.waiting = Some(message);
-        } else {
-            access::revoke(cx, &namespace).await?;
-            claims::release(&cx.admin, id, &namespace).await?;
-            released.any = true;
-        }
+    let mut tx = cx.store.tenant(id).await?;
+    let in_use = tenants::namespaces_in_use(&mut tx).await?;
+    drop(tx);
+    let held = claims::of_tenant(&cx.admin, id).await?;
+    let unwanted: BTreeSet<_> = in_use
+        .into_iter()
+        .chain(held)
+        .filter(|namespace| !wanted.contains(namespace))
+        .collect();
+    for namespace in &unwanted {
+        retire(id, Some(namespace), cx).await?;
     }
-    Ok(released)
+    // Also what an earlier pass began to give back and the spec names again by now.
+    if let Some(Cleanup::Waiting { message, .. }) = empty(id, false, cx).await? {
+        return Ok(Released {
+            any: false,
+            waiting: Some(message),
+        });
+    }
+    for namespace in &unwanted {
+        let mut tx = cx.store.tenant(id).await?;
+        tenants::forget_namespace(&mut tx, namespace).await?;
+        tx.commit().await?;
+        access::revoke(cx, namespace).await?;
+        claims::release(&cx.admin, id, namespace).await?;
+    }
+    Ok(Released {
+        any: !unwanted.is_empty(),
+        waiting: None,
+    })
 }
 
-/// Ends the scans and removes the rows of all providers of a tenant, or of one namespace of
-/// it. `None`: nothing is left.
-async fn empty(
-    id: TenantId,
-    namespace: Option<&str>,
-    retain: bool,
-    cx: &Context,
-) -> Result<Option<Cleanup>, Error> {
+/// Marks the providers of a namespace (of the tenant, without one) as deleted, for `empty`.
+async fn retire(id: TenantId, namespace: Option<&str>, cx: &Context) -> Result<(), Error> {
     let mut tx = cx.store.tenant(id).await?;
-    let rows = providers::retire_namespace(&mut tx, namespace).await?;
+    let objects = providers::retire_namespace(&mut tx, namespace).await?;
+    tx.commit().await?;
+    for object in objects {
+        cx.mirrors.forget(object);
+    }
+    Ok(())
+}
+
+/// Ends the scans and removes the rows of the tenant's retired providers. `None`: nothing is
+/// left.
+async fn empty(id: TenantId, retain: bool, cx: &Context) -> Result<Option<Cleanup>, Error> {
+    let mut tx = cx.store.tenant(id).await?;
+    let rows = providers::doomed(&mut tx).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let open = scans::cancel_all(
-        &mut tx,
-        &ids,
-        "Its tenant no longer holds its namespace.",
-        cx.clock.now(),
-    )
-    .await?;
+    let why = "Its tenant no longer holds its namespace.";
+    let open = scans::cancel_all(&mut tx, &ids, why, cx.clock.now()).await?;
     tx.commit().await?;
     if let Some(waiting) = provider::end_jobs(id, &open, cx).await? {
         return Ok(Some(waiting));
@@ -315,11 +392,6 @@ async fn empty(
         } else if let Some(waiting) = provider::delete_rows(id, row.id, cx).await? {
             return Ok(Some(waiting));
         }
-    }
-    if let Some(namespace) = namespace {
-        let mut tx = cx.store.tenant(id).await?;
-        tenants::forget_namespace(&mut tx, namespace).await?;
-        tx.commit().await?;
     }
     Ok(None)
 }

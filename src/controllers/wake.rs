@@ -1,7 +1,7 @@
 //! Calls for passes that no watch would bring: one kind's commit changed rows another kind's
 //! status speaks of, or a scan was admitted. Lost calls are harmless: the timer's pass comes.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use futures::Stream;
 use kube::core::DeserializeGuard;
@@ -29,14 +29,14 @@ pub struct Wake {
 /// Calls for one kind, and the objects of it that the watch has shown.
 pub struct Channel<K: Resource<DynamicType = ()> + Clone + 'static> {
     sender: broadcast::Sender<ObjectRef<K>>,
-    objects: OnceLock<Store<DeserializeGuard<K>>>,
+    objects: Arc<OnceLock<Store<DeserializeGuard<K>>>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for Channel<K> {
     fn default() -> Self {
         Self {
             sender: broadcast::channel(CAPACITY).0,
-            objects: OnceLock::new(),
+            objects: Arc::default(),
         }
     }
 }
@@ -56,7 +56,7 @@ impl Default for Wake {
 }
 
 /// A kind that can be called for a pass.
-pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + 'static {
+pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// This kind's channel.
     fn channel(wake: &Wake) -> &Channel<Self>;
 }
@@ -92,6 +92,11 @@ impl Wake {
         let _ = K::channel(self).objects.set(objects);
     }
 
+    /// The objects of a kind that the watch has shown; none where nothing watches.
+    pub fn known<K: Wakes>(&self) -> Option<Vec<Arc<DeserializeGuard<K>>>> {
+        K::channel(self).objects.get().map(Store::state)
+    }
+
     /// Asks for a pass over every object of a kind in these namespaces.
     pub fn call_all<K: Wakes>(&self, namespaces: &[String]) {
         let Some(objects) = K::channel(self).objects.get() else {
@@ -119,19 +124,36 @@ impl Wake {
     }
 
     /// The calls for one kind, as a stream for its controller. A listener that fell behind
-    /// goes on with the newest calls; the timer's pass makes up for the rest.
+    /// does not know whom it missed, so that every object of the kind is called instead.
     pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        futures::stream::unfold(
-            K::channel(self).sender.subscribe(),
-            |mut receiver| async move {
-                loop {
-                    match receiver.recv().await {
-                        Ok(object) => return Some((object, receiver)),
-                        Err(broadcast::error::RecvError::Lagged(_)) => {}
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                    }
+        let channel = K::channel(self);
+        let state = (
+            channel.sender.subscribe(),
+            channel.objects.clone(),
+            Vec::new(),
+        );
+        futures::stream::unfold(state, |(mut receiver, objects, mut missed)| async move {
+            loop {
+                if let Some(object) = missed.pop() {
+                    return Some((object, (receiver, objects, missed)));
                 }
-            },
-        )
+                match receiver.recv().await {
+                    Ok(object) => return Some((object, (receiver, objects, missed))),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        missed = objects.get().map(references).unwrap_or_default();
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
     }
+}
+
+fn references<K: Wakes>(objects: &Store<DeserializeGuard<K>>) -> Vec<ObjectRef<K>> {
+    let reference = |object: &DeserializeGuard<K>| {
+        let mut reference = ObjectRef::<K>::new(&object.name_any());
+        reference.namespace = object.namespace();
+        reference
+    };
+    objects.state().iter().map(|o| reference(o)).collect()
 }

@@ -32,15 +32,24 @@ pub struct ProviderRecord {
     pub suspend: bool,
     /// `metadata.generation` this was taken from.
     pub generation: i64,
-    /// Hash over all of the above: equal means nothing to write.
+    /// Hash over all of the above: equal means nothing to write. Never 0.
     pub fingerprint: i64,
+    /// Take over the rows of this account that a Provider left behind under `Retain`.
+    pub adopt: bool,
 }
 
 /// How storing a provider ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
     /// The row is as asked.
-    Row(ProviderId, Change),
+    Row {
+        /// The row.
+        id: ProviderId,
+        /// What was done to it.
+        change: Change,
+        /// Name or labels differ from before: groups and schedules may choose it now, or not.
+        chosen_anew: bool,
+    },
     /// Another object holds the account.
     Taken {
         /// That object.
@@ -65,7 +74,7 @@ pub async fn upsert(
 ) -> Result<Stored, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
-        "select id, object_uid, namespace, name, fingerprint, generation from providers
+        "select id, object_uid, namespace, name, labels, fingerprint, generation from providers
          where tenant_id = $1 and provider = $2 and uid = $3 and not is_deleted
          for update",
         tenant,
@@ -81,7 +90,11 @@ pub async fn upsert(
     let holder = row.object_uid.map(ObjectUid);
     if holder == Some(record.object) {
         if row.fingerprint == record.fingerprint && row.generation == record.generation {
-            return Ok(Stored::Row(id, Change::Unchanged));
+            return Ok(Stored::Row {
+                id,
+                change: Change::Unchanged,
+                chosen_anew: false,
+            });
         }
     } else if let Some(by) = holder
         && holder != gone
@@ -115,7 +128,13 @@ pub async fn upsert(
     )
     .execute(tx.conn())
     .await?;
-    Ok(Stored::Row(id, Change::Updated))
+    Ok(Stored::Row {
+        id,
+        change: Change::Updated,
+        chosen_anew: row.labels != record.labels
+            || row.namespace != record.name.namespace
+            || row.name != record.name.name,
+    })
 }
 
 async fn insert(
@@ -127,7 +146,7 @@ async fn insert(
     // Locking the tenant's row makes counting and inserting one act: the limit holds however
     // many are inserted at once.
     let limit = sqlx::query_scalar!(
-        "select max_providers from tenants where id = $1 for no key update",
+        "select max_providers from tenants where id = $1 and not is_deleted for no key update",
         tenant
     )
     .fetch_optional(tx.conn())
@@ -143,6 +162,15 @@ async fn insert(
     .await?;
     if count >= i64::from(limit) {
         return Ok(Stored::Full { limit });
+    }
+    if record.adopt
+        && let Some(id) = adopt(tx, record).await?
+    {
+        return Ok(Stored::Row {
+            id,
+            change: Change::Updated,
+            chosen_anew: true,
+        });
     }
     sqlx::query!(
         "insert into providers (tenant_id, id, provider, uid, alias, object_uid, namespace, name, labels,
@@ -166,7 +194,60 @@ async fn insert(
     )
     .execute(tx.conn())
     .await?;
-    Ok(Stored::Row(fresh, Change::Created))
+    Ok(Stored::Row {
+        id: fresh,
+        change: Change::Created,
+        chosen_anew: true,
+    })
+}
+
+/// Takes over the newest rows of the account that a Provider left behind under `Retain`.
+async fn adopt(
+    tx: &mut TenantTx,
+    record: &ProviderRecord,
+) -> Result<Option<ProviderId>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "update providers set is_deleted = false, deleted_at = null, retained = false,
+           object_uid = $4, namespace = $5, name = $6, alias = $7, labels = $8, scanner_args = $9,
+           credentials = $10, deletion_policy = $11, suspend = $12, generation = $13,
+           fingerprint = $14, updated_at = now()
+         where tenant_id = $1 and id = (
+           select id from providers
+           where tenant_id = $1 and provider = $2 and uid = $3 and is_deleted and retained
+           order by deleted_at desc limit 1)
+         returning id",
+        tx.tenant().0,
+        record.provider,
+        record.uid,
+        record.object.0,
+        record.name.namespace,
+        record.name.name,
+        record.alias,
+        record.labels,
+        record.scanner_args,
+        record.credentials,
+        record.deletion_policy,
+        record.suspend,
+        record.generation,
+        record.fingerprint,
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(id.map(ProviderId))
+}
+
+/// Makes the next pass over the provider's object read its rows again, also after a restart:
+/// something the object shows has changed.
+pub async fn mark(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update providers set fingerprint = 0
+         where tenant_id = $1 and id = $2 and not is_deleted and fingerprint <> 0",
+        tx.tenant().0,
+        id.0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
 }
 
 /// A provider as selectors see it.
@@ -248,36 +329,71 @@ pub async fn retire(
     Ok(id.map(ProviderId))
 }
 
-/// A provider marked as deleted because its namespace or tenant goes.
+/// Marks every provider of a namespace (of the tenant, without one) as deleted and detaches it
+/// from its object: from here on the rows are the tenant's to remove, whatever becomes of the
+/// object. The objects they were of.
+pub async fn retire_namespace(
+    tx: &mut TenantTx,
+    namespace: Option<&str>,
+) -> Result<Vec<ObjectUid>, StoreError> {
+    let objects = sqlx::query_scalar!(
+        r#"with doomed as (
+             select id, object_uid from providers
+             where tenant_id = $1 and ($2::text is null or namespace = $2) and not retained
+               and (object_uid is not null or not is_deleted)
+             for update
+           ), retired as (
+             update providers p set is_deleted = true, deleted_at = coalesce(p.deleted_at, now()),
+               object_uid = null, updated_at = now()
+             from doomed d where p.tenant_id = $1 and p.id = d.id
+             returning d.object_uid
+           )
+           select object_uid as "object_uid!" from retired where object_uid is not null"#,
+        tx.tenant().0,
+        namespace,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(objects.into_iter().map(ObjectUid).collect())
+}
+
+/// A provider whose rows the tenant has to remove: deleted, and no object's any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retired {
+pub struct Doomed {
     /// The row.
     pub id: ProviderId,
     /// Its own policy keeps the rows.
     pub retain: bool,
 }
 
-/// Marks every provider of a namespace (of the tenant, without one) as deleted.
-pub async fn retire_namespace(
-    tx: &mut TenantTx,
-    namespace: Option<&str>,
-) -> Result<Vec<Retired>, StoreError> {
+/// The providers whose rows the tenant has to remove.
+pub async fn doomed(tx: &mut TenantTx) -> Result<Vec<Doomed>, StoreError> {
     let rows = sqlx::query!(
-        "update providers set is_deleted = true, deleted_at = coalesce(deleted_at, now()), updated_at = now()
-         where tenant_id = $1 and ($2::text is null or namespace = $2) and not retained
-         returning id, deletion_policy",
+        "select id, deletion_policy from providers
+         where tenant_id = $1 and is_deleted and object_uid is null and not retained",
         tx.tenant().0,
-        namespace,
     )
     .fetch_all(tx.conn())
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Retired {
+        .map(|row| Doomed {
             id: ProviderId(row.id),
             retain: row.deletion_policy == "Retain",
         })
         .collect())
+}
+
+/// Gives up what single providers' policies kept: the tenant goes with all it has.
+pub async fn release_retained(tx: &mut TenantTx) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update providers set retained = false, deletion_policy = 'Delete', updated_at = now()
+         where tenant_id = $1 and (retained or deletion_policy <> 'Delete')",
+        tx.tenant().0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
 }
 
 /// Keeps the rows of a provider whose object goes: detached, hidden, never revived unasked.

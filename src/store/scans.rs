@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{StoreError, TenantTx};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
+use crate::domain::reason::Reason;
 
 /// Where a scan is. `scheduled` is never stored: it is a schedule's next slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct Counts {
 pub struct ScanRow {
     /// The scan.
     pub id: ScanId,
+    /// Its object.
+    pub object: ObjectUid,
     /// The account.
     pub provider: ProviderId,
     /// The account is soft-deleted.
@@ -242,6 +245,7 @@ pub async fn of_object(
         .map_err(|_| StoreError::inconsistent("scans", "counts", row.id))?;
     Ok(Some(ScanRow {
         id: ScanId(row.id),
+        object,
         provider: ProviderId(row.provider_id),
         provider_deleted: row.provider_deleted,
         provider_type: row.provider,
@@ -359,17 +363,19 @@ pub async fn end_attempt(
 pub async fn cancel(
     tx: &mut TenantTx,
     id: ScanId,
+    reason: Reason,
     message: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
-        "update scans set state = 'cancelled', reason = 'Cancelled', message = $3, completed_at = $4,
+        "update scans set state = 'cancelled', reason = $5, message = $3, completed_at = $4,
            duration = extract(epoch from $4::timestamptz - started_at)::integer, updated_at = now()
          where tenant_id = $1 and id = $2 and state in ('available', 'executing')",
         tx.tenant().0,
         id.0,
         message,
         now.to_sqlx() as _,
+        reason.as_str(),
     )
     .execute(tx.conn())
     .await?;
@@ -456,6 +462,8 @@ pub async fn last_of(
 pub struct Open {
     /// The scan.
     pub id: ScanId,
+    /// Its object, unless that is gone.
+    pub object: Option<ObjectUid>,
     /// The attempt.
     pub attempt: i32,
     /// The account is held: a pod may be there.
@@ -464,8 +472,8 @@ pub struct Open {
     pub job: Option<JobRef>,
 }
 
-/// Cancels every scan of these providers that has not ended, and lists those that still hold
-/// the account.
+/// Cancels every scan of these providers, which are deleted, that has not ended, and lists
+/// those that still hold the account.
 pub async fn cancel_all(
     tx: &mut TenantTx,
     providers: &[ProviderId],
@@ -475,18 +483,19 @@ pub async fn cancel_all(
     let tenant = tx.tenant().0;
     let ids: Vec<uuid::Uuid> = providers.iter().map(|provider| provider.0).collect();
     sqlx::query!(
-        "update scans set state = 'cancelled', reason = 'Cancelled', message = $3, completed_at = $4,
-           updated_at = now()
+        "update scans set state = 'cancelled', reason = $5, message = $3, completed_at = $4,
+           duration = extract(epoch from $4::timestamptz - started_at)::integer, updated_at = now()
          where tenant_id = $1 and provider_id = any ($2) and state in ('available', 'executing')",
         tenant,
         &ids,
         message,
         now.to_sqlx() as _,
+        Reason::ProviderDeleted.as_str(),
     )
     .execute(tx.conn())
     .await?;
     let rows = sqlx::query!(
-        "select id, attempt, holds_account, job_namespace, job_name, job_uid from scans
+        "select id, object_uid, attempt, holds_account, job_namespace, job_name, job_uid from scans
          where tenant_id = $1 and provider_id = any ($2) and holds_account",
         tenant,
         &ids,
@@ -497,6 +506,7 @@ pub async fn cancel_all(
         .into_iter()
         .map(|row| Open {
             id: ScanId(row.id),
+            object: row.object_uid.map(ObjectUid),
             attempt: row.attempt,
             holds_account: row.holds_account,
             job: row

@@ -360,16 +360,27 @@ pub struct Busy {
     pub queued: bool,
 }
 
-/// Finished scans of the schedule beyond the history limits, oldest first, by their objects.
+/// A scan whose object is to go; its findings stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// The scan.
+    pub id: ScanId,
+    /// Where its object is.
+    pub name: ObjectName,
+    /// Its object.
+    pub object: ObjectUid,
+}
+
+/// Finished scans of the schedule beyond the history limits, oldest first.
 pub async fn expired_scans(
     tx: &mut TenantTx,
     id: ScheduleId,
     keep_successful: i64,
     keep_failed: i64,
-) -> Result<Vec<ObjectName>, StoreError> {
+) -> Result<Vec<Expired>, StoreError> {
     let rows = sqlx::query!(
-        r#"select namespace as "namespace!", name as "name!" from (
-             select namespace, name, state, id, row_number() over (
+        r#"select namespace as "namespace!", name as "name!", id as "id!", object_uid as "object_uid!" from (
+             select namespace, name, state, id, object_uid, row_number() over (
                partition by provider_id, (state = 'completed') order by id desc) as age
              from scans
              where tenant_id = $1 and schedule_id = $2 and state in ('completed', 'failed', 'cancelled')
@@ -385,9 +396,13 @@ pub async fn expired_scans(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| ObjectName {
-            namespace: row.namespace,
-            name: row.name,
+        .map(|row| Expired {
+            id: ScanId(row.id),
+            name: ObjectName {
+                namespace: row.namespace,
+                name: row.name,
+            },
+            object: ObjectUid(row.object_uid),
         })
         .collect())
 }
@@ -410,9 +425,46 @@ pub async fn activity(
     Ok((row.active, row.last.map(jiff_sqlx::Timestamp::to_jiff)))
 }
 
+/// Gives up a claimed slot whose `Scan` was never made: it counts as missed.
+pub async fn lapse(tx: &mut TenantTx, id: ScheduleId, slot: &Claimed) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "update schedule_slots set state = 'missed'
+         where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
+           and state = 'claimed' and scan_id is null",
+        tx.tenant().0,
+        id.0,
+        slot.provider.0,
+        slot.due_at.to_sqlx() as _,
+    )
+    .execute(tx.conn())
+    .await?;
+    let lapsed = i64::try_from(done.rows_affected()).unwrap_or(0);
+    sqlx::query!(
+        "update schedules set missed_count = missed_count + $4::bigint, updated_at = now(),
+           last_missed_time = greatest(last_missed_time, $3)
+         where tenant_id = $1 and id = $2 and $4::bigint > 0",
+        tx.tenant().0,
+        id.0,
+        slot.due_at.to_sqlx() as _,
+        lapsed,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Marks the schedule of this object as deleted. The row stays: it remembers which due times
-/// were claimed, should the object come back.
+/// were claimed, should the object come back. Slots whose `Scan` was not made are given up.
 pub async fn retire(tx: &mut TenantTx, object: ObjectUid) -> Result<bool, StoreError> {
+    sqlx::query!(
+        "update schedule_slots s set state = 'skipped' from schedules d
+         where s.tenant_id = $1 and d.tenant_id = s.tenant_id and d.id = s.schedule_id
+           and d.object_uid = $2 and s.state = 'claimed' and s.scan_id is null",
+        tx.tenant().0,
+        object.0,
+    )
+    .execute(tx.conn())
+    .await?;
     let done = sqlx::query!(
         "update schedules set is_deleted = true, deleted_at = now(), object_uid = null, updated_at = now()
          where tenant_id = $1 and object_uid = $2",

@@ -132,3 +132,19 @@ pub async fn forget_namespace(tx: &mut TenantTx, namespace: &str) -> Result<(), 
     .await?;
     Ok(())
 }
+
+/// The namespaces of which the tenant has rows: those it holds, and any in which something was
+/// stored by a pass that did not know yet that the namespace was given back.
+pub async fn namespaces_in_use(tx: &mut TenantTx) -> Result<Vec<String>, StoreError> {
+    let names = sqlx::query_scalar!(
+        r#"select namespace as "namespace!" from providers
+             where tenant_id = $1 and (object_uid is not null or not is_deleted)
+           union select namespace from provider_groups where tenant_id = $1
+           union select namespace from roles where tenant_id = $1
+           union select namespace from schedules where tenant_id = $1"#,
+        tx.tenant().0,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(names)
+}

@@ -50,6 +50,23 @@ pub async fn claim(
     })
 }
 
+/// Whether the tenant holds the namespace.
+pub async fn is_held_by(
+    admin: &AdminStore,
+    tenant: TenantId,
+    namespace: &str,
+) -> Result<bool, StoreError> {
+    let held = sqlx::query_scalar!(
+        r#"select exists (select from tenant_namespaces
+             where namespace = $1 and tenant_id = $2) as "held!""#,
+        namespace,
+        tenant.0,
+    )
+    .fetch_one(admin.pool())
+    .await?;
+    Ok(held)
+}
+
 /// Gives a namespace back. What lived in it must be gone already.
 pub async fn release(
     admin: &AdminStore,

@@ -1,7 +1,7 @@
 //! Whose rows mirror an object: deletion finds its tenant by the object's uid, because by then
 //! the namespace may belong to somebody else, or to nobody.
 
-use crate::domain::ids::{ObjectUid, ProviderId, TenantId};
+use crate::domain::ids::{ObjectUid, ProviderId, ScanId, TenantId};
 use crate::store::{AdminStore, StoreError};
 
 /// A kind whose rows carry the object's uid.
@@ -80,14 +80,21 @@ pub struct Mirror {
     pub provider: ProviderId,
     /// Hash of what is stored.
     pub fingerprint: i64,
+    /// The newest scan that ended: a status that shows another is to be written.
+    pub last_scan: Option<ScanId>,
 }
 
 /// Every live provider's mirror, read once at start and on a timer, so that ten thousand
 /// settled objects cost one query and not ten thousand.
 pub async fn mirrors(admin: &AdminStore) -> Result<Vec<Mirror>, StoreError> {
     let rows = sqlx::query!(
-        r#"select tenant_id, id, object_uid as "object_uid!", fingerprint from providers
-           where not is_deleted and object_uid is not null"#,
+        r#"select p.tenant_id, p.id, p.object_uid as "object_uid!", p.fingerprint,
+             (select s.id from scans s
+              where s.tenant_id = p.tenant_id and s.provider_id = p.id
+                and s.state in ('completed', 'failed', 'cancelled')
+              order by s.completed_at desc nulls last, s.id desc limit 1) as last_scan
+           from providers p
+           where not p.is_deleted and p.object_uid is not null"#,
     )
     .fetch_all(admin.pool())
     .await?;
@@ -98,6 +105,7 @@ pub async fn mirrors(admin: &AdminStore) -> Result<Vec<Mirror>, StoreError> {
             tenant: TenantId(row.tenant_id),
             provider: ProviderId(row.id),
             fingerprint: row.fingerprint,
+            last_scan: row.last_scan.map(ScanId),
         })
         .collect())
 }

@@ -1,0 +1,226 @@
+//! An attempt of an admitted scan: its Job made once, its pod judged, its failure put down.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::load;
+use crate::api::Scan;
+use crate::api::scan::{ScanStatus, Stage};
+use crate::config::file::Retry;
+use crate::controllers::driver::Outcome;
+use crate::controllers::error::Error;
+use crate::controllers::jobs::{self, Made};
+use crate::controllers::tenancy::TenantView;
+use crate::controllers::tenant::uid_of;
+use crate::controllers::{Context, launch, status};
+use crate::dispatch::outcome::{self, judge};
+use crate::domain::ids::ObjectName;
+use crate::domain::reason::Reason;
+use crate::store::providers;
+use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
+
+/// While an attempt runs its pod's events bring passes; this is the net under them.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Scan {
+    /// Admitted: makes the Job if it is not there, reads how it is doing.
+    pub(super) async fn run(
+        &self,
+        row: &ScanRow,
+        tenant: &TenantView,
+        status: &mut ScanStatus,
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let Some(uid) = row.job.as_ref().and_then(|job| job.uid) else {
+            return self.start(row, tenant, status, cx).await;
+        };
+        let Some(job_ref) = &row.job else {
+            return Err(Error::Outdated);
+        };
+        let namespace = &job_ref.name.namespace;
+        let judged = match jobs::get(cx, job_ref).await? {
+            None => outcome::Outcome::Failed {
+                reason: Reason::PodLost,
+                message: "The scan's Job was deleted before it ended.".to_owned(),
+            },
+            Some(job) => {
+                let pods = jobs::pods(cx, namespace, uid).await?;
+                let refused = if pods.is_empty() {
+                    jobs::refusal(cx, namespace, uid).await?
+                } else {
+                    None
+                };
+                judge(&job, &pods, refused.as_deref(), cx.clock.now())
+            }
+        };
+        match judged {
+            outcome::Outcome::Running(stage) => {
+                status.stage = Some(stage);
+                let (reason, message) = match stage {
+                    Stage::Scanning => (Reason::Scanning, "Prowler runs."),
+                    Stage::Ingesting => (
+                        Reason::Ingesting,
+                        "Prowler is done; its findings are being stored.",
+                    ),
+                    _ => (Reason::Starting, "The scan's pod is being made."),
+                };
+                Ok(Outcome::progressing(reason, message).again_in(WATCH_INTERVAL))
+            }
+            outcome::Outcome::Uploaded => {
+                // The row was read before the pod: it may have been published in between.
+                let object = uid_of(self)?;
+                let fresh = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
+                if fresh.state == State::Executing {
+                    let message = "The upload ended, but nothing was published.";
+                    return self
+                        .fail(&fresh, tenant, Reason::UploadFailed, message, cx)
+                        .await;
+                }
+                self.end(&fresh, tenant, cx).await
+            }
+            outcome::Outcome::Failed { reason, message } => {
+                self.fail(row, tenant, reason, &message, cx).await
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        row: &ScanRow,
+        tenant: &TenantView,
+        status: &mut ScanStatus,
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let attempt = match launch::plan(self, row, tenant, cx).await? {
+            Ok(attempt) => attempt,
+            Err((reason, message)) => {
+                return self.fail(row, tenant, reason, &message, cx).await;
+            }
+        };
+        let job = attempt.job(&cx.config);
+        let name = ObjectName {
+            namespace: attempt.object.namespace.clone(),
+            name: attempt.job_name(),
+        };
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let planned = scans::plan_job(&mut tx, row.id, row.attempt, &name).await?;
+        tx.commit().await?;
+        if !planned {
+            return Err(Error::Outdated);
+        }
+        match jobs::make(cx, &job).await {
+            Ok(Made::Ours(uid)) => {
+                let mut tx = cx.store.tenant(tenant.id).await?;
+                let recorded = scans::record_job(&mut tx, row.id, row.attempt, uid).await?;
+                tx.commit().await?;
+                if !recorded {
+                    // Cancelled while the Job was being made: whoever cancelled found no Job.
+                    let job = JobRef {
+                        name,
+                        uid: Some(uid),
+                    };
+                    jobs::delete(cx, &job, uid).await?;
+                    return Err(Error::Outdated);
+                }
+                status.stage = Some(Stage::Starting);
+                Ok(
+                    Outcome::progressing(Reason::Starting, "The scan's pod is being made.")
+                        .again_in(WATCH_INTERVAL),
+                )
+            }
+            Ok(Made::Foreign) => {
+                let message = format!(
+                    "Another Job has the name {}; this attempt is given up.",
+                    name.name
+                );
+                self.fail(row, tenant, Reason::PodRefused, &message, cx)
+                    .await
+            }
+            // Admission control, a quota or a terminating namespace: the answer is a refusal.
+            Err(Error::Kube(error)) if is_refusal(&error) => {
+                let message = format!("The cluster refused the scan's Job: {error}");
+                self.fail(row, tenant, Reason::PodRefused, &message, cx)
+                    .await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends an attempt without findings: back into the queue, or failed for good.
+    async fn fail(
+        &self,
+        row: &ScanRow,
+        tenant: &TenantView,
+        reason: Reason,
+        message: &str,
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let now = cx.clock.now();
+        let retry = &cx.config.retry;
+        let retry_at = (reason.is_retried() && row.attempt < retry.max_attempts)
+            .then(|| retry_time(now, row.attempt, retry, cx.clock.jitter()));
+        let memory_bytes = (reason == Reason::OOMKilled)
+            .then(|| launch::more_memory(row, tenant, cx))
+            .flatten();
+        let message = status::bounded(message);
+        let ended = Ended {
+            attempt: row.attempt,
+            reason: reason.as_str(),
+            message: &message,
+            retry_at,
+            memory_bytes,
+        };
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let ours = scans::end_attempt(&mut tx, row.id, &ended, now).await?;
+        if ours && reason == Reason::AuthenticationFailed {
+            providers::set_connected(&mut tx, row.provider, false).await?;
+        }
+        tx.commit().await?;
+        if !ours {
+            // Published or cancelled in the meantime: the next pass tells that story.
+            return Err(Error::Outdated);
+        }
+        tracing::warn!(scan = %row.id, attempt = row.attempt, %reason, retried = retry_at.is_some(), "attempt failed");
+        cx.metrics.attempt_failed(reason);
+        let outcome = match retry_at {
+            Some(_) => Outcome::progressing(Reason::Queued, message),
+            None => Outcome::stalled(reason, message),
+        };
+        // The Job and the account are dealt with in the next pass.
+        Ok(outcome.again_in(Duration::from_millis(200)))
+    }
+}
+
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 422))
+}
+
+/// Doubles from attempt to attempt up to the cap, spread by a quarter.
+fn retry_time(now: Timestamp, attempt: i32, retry: &Retry, jitter: f64) -> Timestamp {
+    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(20);
+    let pause = retry
+        .backoff_seconds
+        .saturating_mul(1 << doublings)
+        .min(retry.backoff_cap_seconds);
+    let spread = SignedDuration::from_secs(pause).mul_f64(0.75 + 0.5 * jitter);
+    now.checked_add(spread).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_double_up_to_the_cap() {
+        let now: Timestamp = "2026-11-23T02:00:00Z".parse().unwrap();
+        let pauses: Vec<_> = (1..=9)
+            .map(|attempt| {
+                retry_time(now, attempt, &Retry::default(), 0.5)
+                    .duration_since(now)
+                    .as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+    }
+}

@@ -1,0 +1,605 @@
+//! Every call fails once: what users do ends the same whatever goes wrong on the way.
+//!
+//! A scenario is something a user does and the passes that follow from it. It runs undisturbed,
+//! and then once for every call the program makes in it, with that call failing, its answer
+//! lost, or the program ending there; the end must be the same. `SOAK=1` tries each fault at
+//! each call; without it the faults take turns, so that every call meets two of them.
+
+use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use serde_json::json;
+
+use crate::support::faults::{Fault, Plan};
+use crate::support::operator::{
+    ACCOUNT, Operator, World, aws, scan_ended, scanning, unique, upload_ended,
+};
+
+/// Rounds after which a scenario must have come to rest.
+const ROUNDS: usize = 40;
+
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Api,
+    Sql,
+}
+
+fn plan(operator: &Operator, side: Side) -> &Plan {
+    match side {
+        Side::Api => &operator.api,
+        Side::Sql => &operator.sql,
+    }
+}
+
+/// What a user does, and the passes that follow.
+struct Scenario<P, A, R> {
+    /// What is there before; undisturbed.
+    prepare: P,
+    /// What the user does.
+    act: A,
+    /// One round of passes, and of what the rest of the cluster does meanwhile.
+    round: R,
+}
+
+impl<P, A, R> Scenario<P, A, R>
+where
+    P: AsyncFn(&Operator) -> World,
+    A: AsyncFn(&Operator, &World),
+    R: AsyncFn(&Operator, &World),
+{
+    /// The end when the `n`-th call meets a fault, and that call, if it came so far.
+    async fn run(
+        &self,
+        operator: &mut Operator,
+        fault: Option<(Side, usize, Fault)>,
+    ) -> (String, Option<String>) {
+        let world = (self.prepare)(operator).await;
+        (self.act)(operator, &world).await;
+        operator.api.reset();
+        operator.sql.reset();
+        if let Some((side, n, fault)) = fault {
+            plan(operator, side).arm(n, fault);
+        }
+        let mut quiet = 0;
+        for round in 0.. {
+            if round == ROUNDS {
+                panic!("{fault:?}: no rest: {:#}", operator.objects(&world).await);
+            }
+            let before = (operator.api.changes().len(), operator.row_versions().await);
+            (self.round)(operator, &world).await;
+            if operator.is_dead() {
+                operator.restart().await;
+                quiet = 0;
+                continue;
+            }
+            let after = (operator.api.changes().len(), operator.row_versions().await);
+            quiet = if before == after { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                break;
+            }
+        }
+        let fired = fault.and_then(|(side, ..)| plan(operator, side).fired());
+        operator.api.reset();
+        operator.sql.reset();
+        operator.settle(&world).await;
+        let end = operator.end_state(&world).await;
+        operator.forget(&world).await;
+        (end, fired)
+    }
+
+    /// Tries every call.
+    async fn survives(self) {
+        let mut operator = Operator::new().await;
+        let (expected, _) = self.run(&mut operator, None).await;
+        let soak = std::env::var_os("SOAK").is_some();
+        let faults: [(Side, &[Fault]); 2] = [
+            (
+                Side::Api,
+                &[
+                    Fault::Refuse,
+                    Fault::Lose,
+                    Fault::Answer(500),
+                    Fault::Hang,
+                    Fault::Answer(429),
+                    Fault::Answer(409),
+                ],
+            ),
+            (Side::Sql, &[Fault::Refuse, Fault::Lose, Fault::Hang]),
+        ];
+        for (side, faults) in faults {
+            let sweeps = if soak { faults.len() } else { 2 };
+            let mut runs = 0;
+            for sweep in 0..sweeps {
+                for n in 1.. {
+                    let fault = faults[(n + sweep) % faults.len()];
+                    let (end, fired) = self.run(&mut operator, Some((side, n, fault))).await;
+                    let Some(call) = fired else { break };
+                    runs += 1;
+                    if end != expected {
+                        let difference = difference(&expected, &end);
+                        panic!("{fault:?} at {side:?} call {n}: {call}\n{difference}");
+                    }
+                }
+            }
+            println!("{side:?}: {runs} runs");
+            assert!(runs > 0);
+        }
+    }
+}
+
+/// The lines in which two ends differ, with those around them.
+fn difference(expected: &str, end: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let output = std::process::Command::new("diff")
+        .arg("-U4")
+        .arg(file("expected", expected))
+        .arg(file("end", end))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A round of passes over one kind.
+macro_rules! passes {
+    ($kind:ty) => {
+        async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            operator.pass_all::<$kind>(world).await;
+        }
+    };
+}
+
+/// A tenant with two Providers, a group, a Role, a schedule and a finished Scan.
+async fn furnished(operator: &Operator) -> World {
+    let world = operator.tenant().await;
+    let namespace = &world.namespace;
+    operator.provider(&world, "production", ACCOUNT).await;
+    operator.provider(&world, "staging", "210987654321").await;
+    let spec = json!({ "providerRefs": [{ "name": "production" }],
+                       "selector": { "matchLabels": { "env": "prod" } } });
+    operator
+        .apply::<ProviderGroup>(namespace, "group", spec)
+        .await;
+    let spec = json!({ "permissions": ["MANAGE_SCANS"], "providerGroupRefs": [{ "name": "group" }],
+                       "subjects": [{ "kind": "User", "name": "ada" }] });
+    operator.apply::<Role>(namespace, "auditor", spec).await;
+    let spec = json!({ "schedule": "0 2 * * *", "providerRefs": [{ "name": "production" }] });
+    operator
+        .apply::<ScanSchedule>(namespace, "nightly", spec)
+        .await;
+    let job = operator.running_scan(&world, "past", "production").await;
+    operator.publish(&job).await;
+    operator.settle(&world).await;
+    operator.collect_garbage(&world).await;
+    operator.settle(&world).await;
+    world
+}
+
+async fn only_a_tenant(operator: &Operator) -> World {
+    operator.tenant().await
+}
+
+#[tokio::test]
+async fn a_new_provider() {
+    Scenario {
+        prepare: only_a_tenant,
+        act: async |operator: &Operator, world: &World| {
+            operator.aws_secret(&world.namespace, "keys").await;
+            operator
+                .apply::<Provider>(&world.namespace, "p", aws(ACCOUNT, "keys"))
+                .await;
+        },
+        round: passes!(Provider),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_provider_that_changes() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = operator.tenant().await;
+            operator.provider(&world, "p", ACCOUNT).await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            let mut spec = aws(ACCOUNT, "p-keys");
+            spec["alias"] = json!("Produktion");
+            spec["scan"] = json!({ "regions": ["eu-west-1"] });
+            let change = json!({ "metadata": { "labels": { "env": "prod" } }, "spec": spec });
+            operator
+                .try_apply::<Provider>(&world.namespace, "p", change)
+                .await
+                .unwrap();
+        },
+        round: passes!(Provider),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_provider_that_goes() {
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .delete::<Provider>(&world.namespace, "production")
+                .await;
+        },
+        round: passes!(Provider),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_while_its_scan_runs() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = operator.tenant().await;
+            operator.provider(&world, "p", ACCOUNT).await;
+            let job = operator.running_scan(&world, "s", "p").await;
+            operator.pod(&job, scanning()).await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<Provider>(&world.namespace, "p").await;
+        },
+        round: async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            operator.pass_all::<Provider>(world).await;
+            operator.pass_all::<Scan>(world).await;
+            operator.collect_garbage(world).await;
+        },
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_tenant() {
+    Scenario {
+        prepare: async |operator: &Operator| World {
+            tenant: unique("tenant"),
+            namespace: operator.server.namespace().await,
+        },
+        act: async |operator: &Operator, world: &World| {
+            let spec = json!({ "namespaces": [world.namespace, format!("{}-not-there", world.namespace)] });
+            operator.apply::<Tenant>("", &world.tenant, spec).await;
+        },
+        round: round_of_tenant,
+    }
+    .survives()
+    .await;
+}
+
+async fn round_of_tenant(operator: &Operator, world: &World) {
+    operator.reload().await;
+    operator.pass::<Tenant>("", &world.tenant).await;
+    operator.collect_garbage(world).await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_changes() {
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            let spec = json!({ "namespaces": [world.namespace, format!("{}-more", world.namespace)],
+                "displayName": "Team B", "limits": { "concurrentScans": 2, "providers": 7 } });
+            operator.apply::<Tenant>("", &world.tenant, spec).await;
+        },
+        round: round_of_tenant,
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_gives_a_namespace_back() {
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            let spec = json!({ "namespaces": [format!("{}-other", world.namespace)] });
+            operator.apply::<Tenant>("", &world.tenant, spec).await;
+        },
+        round: round_of_tenant,
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_goes() {
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<Tenant>("", &world.tenant).await;
+        },
+        round: round_of_tenant,
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_group_that_comes_changes_and_goes() {
+    let with = |label: &str| {
+        json!({ "providerRefs": [{ "name": "staging" }],
+                "selector": { "matchLabels": { "env": label } } })
+    };
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<ProviderGroup>(&world.namespace, "new", with("prod"))
+                .await;
+        },
+        round: passes!(ProviderGroup),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<ProviderGroup>(&world.namespace, "group", with("test"))
+                .await;
+        },
+        round: passes!(ProviderGroup),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .delete::<ProviderGroup>(&world.namespace, "group")
+                .await;
+        },
+        round: passes!(ProviderGroup),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_role_that_comes_changes_and_goes() {
+    let role = || {
+        json!({ "permissions": ["MANAGE_PROVIDERS", "MANAGE_SCANS"],
+                "providerGroupRefs": [{ "name": "group" }, { "name": "missing" }],
+                "subjects": [{ "kind": "Group", "name": "auditors" },
+                             { "kind": "ServiceAccount", "namespace": "ci", "name": "bot" }] })
+    };
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<Role>(&world.namespace, "new", role())
+                .await;
+        },
+        round: passes!(Role),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<Role>(&world.namespace, "auditor", role())
+                .await;
+        },
+        round: passes!(Role),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<Role>(&world.namespace, "auditor").await;
+        },
+        round: passes!(Role),
+    }
+    .survives()
+    .await;
+}
+
+async fn round_of_schedule(operator: &Operator, world: &World) {
+    operator.reload().await;
+    operator.pass_all::<ScanSchedule>(world).await;
+    operator.pass_all::<Scan>(world).await;
+}
+
+#[tokio::test]
+async fn a_new_schedule_whose_first_due_time_is_now() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = operator.tenant().await;
+            operator.provider(&world, "p", ACCOUNT).await;
+            operator.provider(&world, "q", "210987654321").await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            let spec =
+                json!({ "interval": "24h", "providerRefs": [{ "name": "p" }, { "name": "q" }] });
+            operator
+                .apply::<ScanSchedule>(&world.namespace, "s", spec)
+                .await;
+        },
+        round: round_of_schedule,
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_schedule_that_changes_and_one_that_goes() {
+    Scenario {
+        prepare: furnished,
+        act: async |operator: &Operator, world: &World| {
+            let spec = json!({ "schedule": "30 3 * * 1", "timeZone": "Europe/Berlin",
+                "providerRefs": [{ "name": "staging" }], "concurrencyPolicy": "Allow",
+                "jitterSeconds": 60 });
+            operator
+                .apply::<ScanSchedule>(&world.namespace, "nightly", spec)
+                .await;
+        },
+        round: round_of_schedule,
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = operator.tenant().await;
+            operator.provider(&world, "p", ACCOUNT).await;
+            let spec = json!({ "interval": "24h", "providerRefs": [{ "name": "p" }] });
+            operator
+                .apply::<ScanSchedule>(&world.namespace, "s", spec)
+                .await;
+            operator.settle(&world).await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<ScanSchedule>(&world.namespace, "s").await;
+        },
+        round: async |operator: &Operator, world: &World| {
+            round_of_schedule(operator, world).await;
+            operator.collect_garbage(world).await;
+        },
+    }
+    .survives()
+    .await;
+}
+
+/// What becomes of an attempt's pod.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Published,
+    Failed(i32, &'static str),
+}
+
+/// The rest of the cluster: pods come to Jobs and end as `ends` says, attempt by attempt; the
+/// clock moves on while a retry is waited for.
+async fn cluster(operator: &Operator, world: &World, ends: &[End]) {
+    for job in operator.jobs(world).await {
+        let uid = kube::ResourceExt::uid(&job).unwrap();
+        let attempt = operator
+            .sql(&format!(
+                "select attempt from scans where job_uid = '{uid}' and state = 'executing'"
+            ))
+            .await;
+        // As long as the row does not know the Job, the server would ask `upload` to wait.
+        let Ok(attempt) = attempt.parse::<usize>() else {
+            continue;
+        };
+        match ends[(attempt - 1).min(ends.len() - 1)] {
+            End::Published => {
+                operator.pod(&job, upload_ended(0)).await;
+                operator.publish(&job).await;
+            }
+            End::Failed(code, reason) => {
+                if operator.pods_of(&job).await == 0 {
+                    operator.pod(&job, scan_ended(code, reason, "boom")).await;
+                }
+            }
+        }
+    }
+    operator.collect_garbage(world).await;
+    let waiting = operator
+        .sql("select count(*) from scans where state = 'available' and not holds_account and next_attempt_at is not null")
+        .await;
+    if waiting != "0" {
+        operator.wait(3600);
+    }
+}
+
+async fn one_provider(operator: &Operator) -> World {
+    let world = operator.tenant().await;
+    operator.provider(&world, "p", ACCOUNT).await;
+    world
+}
+
+async fn scan_is_made(operator: &Operator, world: &World) {
+    let spec = json!({ "providerRef": { "name": "p" } });
+    operator.apply::<Scan>(&world.namespace, "s", spec).await;
+}
+
+async fn scan_survives(ends: &[End]) {
+    Scenario {
+        prepare: one_provider,
+        act: scan_is_made,
+        round: async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            operator.pass_all::<Scan>(world).await;
+            operator.admit().await;
+            cluster(operator, world, ends).await;
+        },
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_scan_that_is_published() {
+    scan_survives(&[End::Published]).await;
+}
+
+#[tokio::test]
+async fn a_scan_that_fails_once_and_is_published() {
+    scan_survives(&[End::Failed(1, "Error"), End::Published]).await;
+}
+
+#[tokio::test]
+async fn a_scan_that_fails_for_good() {
+    scan_survives(&[End::Failed(2, "Error")]).await;
+}
+
+#[tokio::test]
+async fn a_running_scan_that_is_cancelled() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = one_provider(operator).await;
+            let job = operator.running_scan(&world, "s", "p").await;
+            operator.pod(&job, scanning()).await;
+            operator.converge::<Scan>(&world.namespace, "s").await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            let cancel = json!({ "spec": { "cancel": true } });
+            operator.patch::<Scan>(&world.namespace, "s", cancel).await;
+        },
+        round: async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            operator.pass_all::<Scan>(world).await;
+            operator.collect_garbage(world).await;
+        },
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn a_running_scan_that_is_deleted() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = one_provider(operator).await;
+            let job = operator.running_scan(&world, "s", "p").await;
+            operator.pod(&job, scanning()).await;
+            world
+        },
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<Scan>(&world.namespace, "s").await;
+        },
+        round: async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            operator.pass_all::<Scan>(world).await;
+            operator.collect_garbage(world).await;
+        },
+    }
+    .survives()
+    .await;
+}
