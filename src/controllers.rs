@@ -13,6 +13,7 @@ mod installation;
 pub mod jobs;
 pub mod launch;
 pub mod malformed;
+pub mod mirrors;
 pub mod provider;
 pub mod provider_group;
 pub mod references;
@@ -68,7 +69,7 @@ pub struct Context {
     /// Secrets and service accounts of claimed namespaces, by metadata.
     pub references: references::References,
     /// What is stored of each provider, so that a settled pass costs no query.
-    pub mirrors: provider::Mirrors,
+    pub mirrors: mirrors::Mirrors,
     /// Calls for passes that no watch would bring.
     pub wake: wake::Wake,
 }

@@ -1,7 +1,5 @@
 //! Provider: an account, checked, stored, and — when it goes — deleted to the last row.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,10 +23,10 @@ use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, TenantId};
 use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::{self as rules, Found, ValidProvider, Violation};
 use crate::domain::reason::Reason;
-use crate::store::admin::ownership::{self, Mirror, Mirrored, tenant_of};
+use crate::store::admin::ownership::{Mirror, Mirrored, tenant_of};
 use crate::store::providers::{self, ProviderRecord, Stored};
 use crate::store::scans::{self, Open};
-use crate::store::{AdminStore, Change, StoreError, deletion};
+use crate::store::{Change, deletion};
 
 /// A deletion pass works this long, then lets others have their turn and says how far it is.
 const DELETION_SLICE: Duration = Duration::from_secs(5);
@@ -478,58 +476,4 @@ pub(super) async fn retell_namespaces(cx: &Context) -> Result<(), Error> {
         cx.wake.admission.notify_one();
     }
     Ok(())
-}
-
-/// What is stored of each provider, by object: a settled pass compares and is done.
-#[derive(Debug, Default)]
-pub struct Mirrors(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    rows: HashMap<ObjectUid, Mirror>,
-    /// Rows written since a reload began: the reload's answer is older than these.
-    written: HashMap<ObjectUid, Option<Mirror>>,
-}
-
-impl Mirrors {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Reads all rows again.
-    pub async fn load(&self, admin: &AdminStore) -> Result<(), StoreError> {
-        self.lock().written.clear();
-        let fresh = ownership::mirrors(admin).await?;
-        let mut state = self.lock();
-        state.rows = fresh
-            .into_iter()
-            .map(|mirror| (mirror.object, mirror))
-            .collect();
-        for (object, mirror) in std::mem::take(&mut state.written) {
-            match mirror {
-                Some(mirror) => state.rows.insert(object, mirror),
-                None => state.rows.remove(&object),
-            };
-        }
-        Ok(())
-    }
-
-    fn get(&self, object: ObjectUid) -> Option<Mirror> {
-        self.lock().rows.get(&object).copied()
-    }
-
-    fn set(&self, mirror: Mirror) {
-        let mut state = self.lock();
-        state.rows.insert(mirror.object, mirror);
-        state.written.insert(mirror.object, Some(mirror));
-    }
-
-    /// The next pass over this object reads the rows: its last scan changed.
-    pub(super) fn forget(&self, object: ObjectUid) {
-        let mut state = self.lock();
-        state.rows.remove(&object);
-        state.written.insert(object, None);
-    }
 }

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Reconcile, pass};
 use super::wake::{Wake, Wakes};
-use super::{Context, Settings, admission, installation, provider, references, tenancy};
+use super::{Context, Settings, admission, installation, mirrors, provider, references, tenancy};
 use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
@@ -127,7 +127,7 @@ async fn work(
             attempts: super::driver::Attempts::default(),
             tenancy: tenancy::Tenancy::default(),
             references: references::References::default(),
-            mirrors: provider::Mirrors::default(),
+            mirrors: mirrors::Mirrors::default(),
             wake: Wake::default(),
         })
     };

@@ -39,6 +39,10 @@ struct Scenario<P, A, R> {
     round: R,
 }
 
+/// Scenarios whose every call is disturbed in each run; all of them together take longer than
+/// a run may, and follow with SOAK=1.
+const ALWAYS: [&str; 2] = ["a_new_provider", "a_provider_that_changes"];
+
 impl<P, A, R> Scenario<P, A, R>
 where
     P: AsyncFn(&Operator) -> World,
@@ -90,6 +94,13 @@ where
         let mut operator = Operator::new().await;
         let (expected, _) = self.run(&mut operator, None).await;
         let soak = std::env::var_os("SOAK").is_some();
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        if !soak && !ALWAYS.iter().any(|name| test.ends_with(name)) {
+            // The same end from the same beginning, undisturbed; each call disturbed with SOAK=1.
+            let (again, _) = self.run(&mut operator, None).await;
+            assert_eq!(again, expected);
+            return;
+        }
         let faults: [(Side, &[Fault]); 2] = [
             (
                 Side::Api,

@@ -856,7 +856,7 @@ fn context(
         attempts: driver::Attempts::default(),
         tenancy: controllers::tenancy::Tenancy::default(),
         references: controllers::references::References::default(),
-        mirrors: controllers::provider::Mirrors::default(),
+        mirrors: controllers::mirrors::Mirrors::default(),
         wake: controllers::wake::Wake::default(),
     })
 }
