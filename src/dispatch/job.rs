@@ -1,28 +1,24 @@
 //! The Job of one attempt: Prowler as an init container that holds the cloud credentials, then
-//! `upload`, which holds nothing but a short-lived token for our server.
+//! `upload`, which holds nothing but a short-lived token for our server ([`containers`]). Which
+//! of the pod's volumes each of them mounts is what keeps the two apart ([`volumes`]).
+
+mod containers;
+mod volumes;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath, LocalObjectReference,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource,
-    ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Toleration, Volume, VolumeMount, VolumeProjection,
+    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Toleration,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use super::outcome::{SCAN, UPLOAD};
 use crate::api::{FIELD_MANAGER, labels};
 use crate::config::file::FileConfig;
-use crate::domain::credentials::DIRECTORY;
 use crate::domain::ids::{ObjectName, ProviderId, ScanId, TenantId};
-use crate::domain::scanner::{
-    Invocation, OUTPUT_DIRECTORY, OUTPUT_FILE, SecretFile, Value, Variable,
-};
+use crate::domain::scanner::Invocation;
 
 /// Audience of the token that `upload` shows our server.
 pub const AUDIENCE: &str = "prowler-operator";
@@ -30,14 +26,6 @@ pub const AUDIENCE: &str = "prowler-operator";
 pub const SPEC_HASH: &str = "prowler-operator.dev/spec-hash";
 /// Annotation on the pod with the name of its `Scan`; a hint for waking, never trusted.
 pub const SCAN_NAME: &str = "prowler-operator.dev/scan-name";
-
-const TOKEN_DIR: &str = "/var/run/secrets/prowler-operator.dev";
-const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const OUTPUT: &str = "output";
-const SCAN_TMP: &str = "tmp";
-const CREDENTIALS: &str = "credentials";
-const TOKEN: &str = "upload-token";
-const CLUSTER: &str = "cluster-access";
 
 /// Everything a Job is made of that differs from scan to scan.
 #[derive(Debug, Clone)]
@@ -197,265 +185,6 @@ impl Attempt {
             ..PodSpec::default()
         }
     }
-
-    fn scan_container(&self, config: &FileConfig) -> Container {
-        let plain = |(name, value): (&str, &str)| EnvVar {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            ..EnvVar::default()
-        };
-        // Without PYTHONUNBUFFERED the last lines, the ones that say why, are lost.
-        let mut env: Vec<EnvVar> = [("HOME", "/tmp"), ("PYTHONUNBUFFERED", "1")]
-            .map(plain)
-            .into();
-        env.extend(config.scanner.extra_env.iter().cloned());
-        env.extend(self.run.env.iter().map(|variable| self.variable(variable)));
-        let mut mounts = vec![
-            mount(OUTPUT, OUTPUT_DIRECTORY, false),
-            mount(SCAN_TMP, "/tmp", false),
-        ];
-        if !self.secret_files().is_empty() {
-            mounts.push(mount(CREDENTIALS, DIRECTORY, true));
-        }
-        if self.in_cluster {
-            mounts.push(mount(CLUSTER, SERVICE_ACCOUNT_DIR, true));
-        }
-        Container {
-            name: SCAN.to_owned(),
-            image: Some(self.image.clone()),
-            image_pull_policy: config.scanner.image_pull_policy.clone(),
-            // The image's entry point is Prowler; arguments are an array, never a shell's text.
-            args: Some(self.run.args.clone()),
-            env: Some(env),
-            resources: Some(self.scan_resources(config)),
-            volume_mounts: Some(mounts),
-            security_context: Some(restricted()),
-            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            ..Container::default()
-        }
-    }
-
-    fn upload_container(&self, config: &FileConfig) -> Container {
-        let env = [
-            ("SERVER_URL", self.server_url.as_str()),
-            ("PROWLER_OPERATOR_SERVER_CA", self.server_ca.as_str()),
-            ("UPLOAD_FILE", OUTPUT_FILE),
-            (
-                "UPLOAD_TOKEN_FILE",
-                "/var/run/secrets/prowler-operator.dev/token",
-            ),
-            ("UPLOAD_DEADLINE_SECONDS", "3600"),
-        ]
-        .map(|(name, value)| EnvVar {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            ..EnvVar::default()
-        });
-        let default = || {
-            resources(
-                [
-                    ("cpu", "50m"),
-                    ("memory", "32Mi"),
-                    ("ephemeral-storage", "16Mi"),
-                ],
-                [
-                    ("cpu", "1"),
-                    ("memory", "128Mi"),
-                    ("ephemeral-storage", "64Mi"),
-                ],
-            )
-        };
-        Container {
-            name: UPLOAD.to_owned(),
-            image: Some(config.upload.image.clone()),
-            image_pull_policy: config.upload.image_pull_policy.clone(),
-            args: Some(vec!["upload".to_owned()]),
-            env: Some(env.into()),
-            resources: Some(config.upload.resources.clone().unwrap_or_else(default)),
-            volume_mounts: Some(vec![
-                mount(OUTPUT, OUTPUT_DIRECTORY, true),
-                mount(TOKEN, TOKEN_DIR, true),
-            ]),
-            security_context: Some(restricted()),
-            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            ..Container::default()
-        }
-    }
-
-    fn scan_resources(&self, config: &FileConfig) -> ResourceRequirements {
-        let mut wanted = config.scanner.resources.clone().unwrap_or_else(|| {
-            resources(
-                [("cpu", "250m"), ("ephemeral-storage", "256Mi")],
-                [("ephemeral-storage", "4Gi")],
-            )
-        });
-        let memory = Quantity(self.memory.clone());
-        let limits = wanted.limits.get_or_insert_default();
-        limits.insert("memory".to_owned(), memory.clone());
-        limits.insert("cpu".to_owned(), Quantity(self.cpu.clone()));
-        // The whole memory is requested: a scan that is evicted late has cost the most.
-        wanted
-            .requests
-            .get_or_insert_default()
-            .entry("memory".to_owned())
-            .or_insert(memory);
-        wanted
-    }
-
-    fn variable(&self, variable: &Variable) -> EnvVar {
-        let Variable { name, value } = variable;
-        let mut made = EnvVar {
-            name: name.clone(),
-            ..EnvVar::default()
-        };
-        match value {
-            Value::Text(text) => made.value = Some(text.clone()),
-            Value::Key(key) => {
-                made.value_from = Some(EnvVarSource {
-                    secret_key_ref: Some(SecretKeySelector {
-                        name: self.secret.clone().unwrap_or_default(),
-                        key: key.clone(),
-                        optional: None,
-                    }),
-                    ..EnvVarSource::default()
-                });
-            }
-        }
-        made
-    }
-
-    fn secret_files(&self) -> Vec<KeyToPath> {
-        let item = |file: &SecretFile| KeyToPath {
-            key: file.key.clone(),
-            path: file.name.clone(),
-            ..KeyToPath::default()
-        };
-        self.run.files.iter().map(item).collect()
-    }
-
-    fn volumes(&self) -> Vec<Volume> {
-        let scratch = |name: &str, size: &str| Volume {
-            name: name.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity(size.to_owned())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..Volume::default()
-        };
-        let projected = |name: &str, sources: Vec<VolumeProjection>| Volume {
-            name: name.to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(sources),
-                ..Default::default()
-            }),
-            ..Volume::default()
-        };
-        let mut volumes = vec![
-            scratch(OUTPUT, "4Gi"),
-            scratch(SCAN_TMP, "2Gi"),
-            projected(TOKEN, vec![token(Some(AUDIENCE), 600)]),
-        ];
-        let files = self.secret_files();
-        if let Some(secret) = &self.secret
-            && !files.is_empty()
-        {
-            volumes.push(Volume {
-                name: CREDENTIALS.to_owned(),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(secret.clone()),
-                    items: Some(files),
-                    default_mode: Some(0o440),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            });
-        }
-        if self.in_cluster {
-            volumes.push(projected(CLUSTER, cluster_access()));
-        }
-        volumes
-    }
-}
-
-fn token(audience: Option<&str>, seconds: i64) -> VolumeProjection {
-    VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            audience: audience.map(str::to_owned),
-            expiration_seconds: Some(seconds),
-            path: "token".to_owned(),
-            ..ServiceAccountTokenProjection::default()
-        }),
-        ..VolumeProjection::default()
-    }
-}
-
-/// What a pod finds below the usual path when its token is mounted the usual way.
-fn cluster_access() -> Vec<VolumeProjection> {
-    vec![
-        token(None, 3607),
-        VolumeProjection {
-            config_map: Some(ConfigMapProjection {
-                name: "kube-root-ca.crt".to_owned(),
-                items: Some(vec![KeyToPath {
-                    key: "ca.crt".to_owned(),
-                    path: "ca.crt".to_owned(),
-                    ..KeyToPath::default()
-                }]),
-                ..ConfigMapProjection::default()
-            }),
-            ..VolumeProjection::default()
-        },
-        VolumeProjection {
-            downward_api: Some(DownwardAPIProjection {
-                items: Some(vec![DownwardAPIVolumeFile {
-                    path: "namespace".to_owned(),
-                    field_ref: Some(ObjectFieldSelector {
-                        field_path: "metadata.namespace".to_owned(),
-                        ..ObjectFieldSelector::default()
-                    }),
-                    ..DownwardAPIVolumeFile::default()
-                }]),
-            }),
-            ..VolumeProjection::default()
-        },
-    ]
-}
-
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
-}
-
-fn restricted() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".to_owned()]),
-            add: None,
-        }),
-        ..SecurityContext::default()
-    }
-}
-
-fn resources<const R: usize, const L: usize>(
-    requests: [(&str, &str); R],
-    limits: [(&str, &str); L],
-) -> ResourceRequirements {
-    let amounts = |list: &[(&str, &str)]| {
-        list.iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-            .collect()
-    };
-    ResourceRequirements {
-        requests: Some(amounts(&requests)),
-        limits: Some(amounts(&limits)),
-        claims: None,
-    }
 }
 
 /// Scan pods leave a node that does not answer after 15 s: the account is waited for.
@@ -475,3 +204,6 @@ fn tolerations(more: &[Toleration]) -> Vec<Toleration> {
     .chain(more.iter().cloned())
     .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The two containers: `scan` has the credentials and no way to our server, `upload` a token for
+//! our server and no credentials. Both are as restricted as Pod Security knows.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EnvVar, EnvVarSource, ResourceRequirements, SecretKeySelector,
+    SecurityContext, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::Attempt;
+use super::volumes::{CLUSTER, CREDENTIALS, OUTPUT, SCAN_TMP, TOKEN};
+use crate::config::file::FileConfig;
+use crate::dispatch::outcome::{SCAN, UPLOAD};
+use crate::domain::credentials::DIRECTORY;
+use crate::domain::scanner::{OUTPUT_DIRECTORY, OUTPUT_FILE, Value, Variable};
+
+const TOKEN_DIR: &str = "/var/run/secrets/prowler-operator.dev";
+const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+impl Attempt {
+    pub(super) fn scan_container(&self, config: &FileConfig) -> Container {
+        let plain = |(name, value): (&str, &str)| EnvVar {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            ..EnvVar::default()
+        };
+        // Without PYTHONUNBUFFERED the last lines, the ones that say why, are lost.
+        let mut env: Vec<EnvVar> = [("HOME", "/tmp"), ("PYTHONUNBUFFERED", "1")]
+            .map(plain)
+            .into();
+        env.extend(config.scanner.extra_env.iter().cloned());
+        env.extend(self.run.env.iter().map(|variable| self.variable(variable)));
+        let mut mounts = vec![
+            mount(OUTPUT, OUTPUT_DIRECTORY, false),
+            mount(SCAN_TMP, "/tmp", false),
+        ];
+        if !self.secret_files().is_empty() {
+            mounts.push(mount(CREDENTIALS, DIRECTORY, true));
+        }
+        if self.in_cluster {
+            mounts.push(mount(CLUSTER, SERVICE_ACCOUNT_DIR, true));
+        }
+        Container {
+            name: SCAN.to_owned(),
+            image: Some(self.image.clone()),
+            image_pull_policy: config.scanner.image_pull_policy.clone(),
+            // The image's entry point is Prowler; arguments are an array, never a shell's text.
+            args: Some(self.run.args.clone()),
+            env: Some(env),
+            resources: Some(self.scan_resources(config)),
+            volume_mounts: Some(mounts),
+            security_context: Some(restricted()),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        }
+    }
+
+    pub(super) fn upload_container(&self, config: &FileConfig) -> Container {
+        let env = [
+            ("SERVER_URL", self.server_url.as_str()),
+            ("PROWLER_OPERATOR_SERVER_CA", self.server_ca.as_str()),
+            ("UPLOAD_FILE", OUTPUT_FILE),
+            (
+                "UPLOAD_TOKEN_FILE",
+                "/var/run/secrets/prowler-operator.dev/token",
+            ),
+            ("UPLOAD_DEADLINE_SECONDS", "3600"),
+        ]
+        .map(|(name, value)| EnvVar {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            ..EnvVar::default()
+        });
+        let default = || {
+            resources(
+                [
+                    ("cpu", "50m"),
+                    ("memory", "32Mi"),
+                    ("ephemeral-storage", "16Mi"),
+                ],
+                [
+                    ("cpu", "1"),
+                    ("memory", "128Mi"),
+                    ("ephemeral-storage", "64Mi"),
+                ],
+            )
+        };
+        Container {
+            name: UPLOAD.to_owned(),
+            image: Some(config.upload.image.clone()),
+            image_pull_policy: config.upload.image_pull_policy.clone(),
+            args: Some(vec!["upload".to_owned()]),
+            env: Some(env.into()),
+            resources: Some(config.upload.resources.clone().unwrap_or_else(default)),
+            volume_mounts: Some(vec![
+                mount(OUTPUT, OUTPUT_DIRECTORY, true),
+                mount(TOKEN, TOKEN_DIR, true),
+            ]),
+            security_context: Some(restricted()),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        }
+    }
+
+    fn scan_resources(&self, config: &FileConfig) -> ResourceRequirements {
+        let mut wanted = config.scanner.resources.clone().unwrap_or_else(|| {
+            resources(
+                [("cpu", "250m"), ("ephemeral-storage", "256Mi")],
+                [("ephemeral-storage", "4Gi")],
+            )
+        });
+        let memory = Quantity(self.memory.clone());
+        let limits = wanted.limits.get_or_insert_default();
+        limits.insert("memory".to_owned(), memory.clone());
+        limits.insert("cpu".to_owned(), Quantity(self.cpu.clone()));
+        // The whole memory is requested: a scan that is evicted late has cost the most.
+        wanted
+            .requests
+            .get_or_insert_default()
+            .entry("memory".to_owned())
+            .or_insert(memory);
+        wanted
+    }
+
+    fn variable(&self, variable: &Variable) -> EnvVar {
+        let Variable { name, value } = variable;
+        let mut made = EnvVar {
+            name: name.clone(),
+            ..EnvVar::default()
+        };
+        match value {
+            Value::Text(text) => made.value = Some(text.clone()),
+            Value::Key(key) => {
+                made.value_from = Some(EnvVarSource {
+                    secret_key_ref: Some(SecretKeySelector {
+                        name: self.secret.clone().unwrap_or_default(),
+                        key: key.clone(),
+                        optional: None,
+                    }),
+                    ..EnvVarSource::default()
+                });
+            }
+        }
+        made
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn resources<const R: usize, const L: usize>(
+    requests: [(&str, &str); R],
+    limits: [(&str, &str); L],
+) -> ResourceRequirements {
+    let amounts = |list: &[(&str, &str)]| {
+        list.iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+            .collect()
+    };
+    ResourceRequirements {
+        requests: Some(amounts(&requests)),
+        limits: Some(amounts(&limits)),
+        claims: None,
+    }
+}

@@ -1,0 +1,324 @@
+//! What a scan's pod may hold: the credentials in one container, the token in the other, and
+//! nothing of either anywhere else.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::api::account::ProviderType;
+use crate::api::common::ScanSettings;
+use crate::api::provider::CredentialsType;
+use crate::domain::account::Account;
+use crate::domain::credentials::Access;
+use crate::domain::scanner::invocation;
+
+fn config(scanner: Value) -> FileConfig {
+    let mut config =
+        json!({ "scanner": { "image": "prowler:5" }, "upload": { "image": "operator:1" } });
+    let (Value::Object(into), Value::Object(more)) = (&mut config["scanner"], scanner) else {
+        panic!("not an object")
+    };
+    into.extend(more);
+    serde_json::from_value(config).unwrap()
+}
+
+fn attempt(provider: ProviderType, uid: &str, access: &Access) -> Attempt {
+    let account = Account::parse(provider, uid).unwrap();
+    Attempt {
+        tenant: TenantId(Uuid::from_u128(1)),
+        provider: ProviderId(Uuid::from_u128(2)),
+        scan: ScanId(Uuid::from_u128(3)),
+        attempt: 2,
+        object: ObjectName {
+            namespace: "team-a".into(),
+            name: "nightly-1".into(),
+        },
+        owner: OwnerReference {
+            api_version: "prowler-operator.dev/v1alpha1".into(),
+            kind: "Scan".into(),
+            name: "nightly-1".into(),
+            uid: "11111111-1111-4111-8111-111111111111".into(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        },
+        run: invocation(&account, &ScanSettings::default(), access),
+        secret: access.secret.clone(),
+        in_cluster: provider == ProviderType::Kubernetes && access.kind.is_none(),
+        image: "prowler:5".into(),
+        memory: "2Gi".into(),
+        cpu: "1".into(),
+        deadline_seconds: 7200,
+        server_url: "https://server.example:8443".into(),
+        server_ca: "-----BEGIN CERTIFICATE-----\n".into(),
+    }
+}
+
+fn by_secret(kind: CredentialsType, keys: &[&str]) -> Access {
+    Access {
+        kind: Some(kind),
+        secret: Some("keys".into()),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        service_account: None,
+    }
+}
+
+fn by_service_account() -> Access {
+    Access {
+        service_account: Some("scanner".into()),
+        ..Access::default()
+    }
+}
+
+/// An AWS account with keys, a cluster with a kubeconfig, and the cluster the pod is in.
+fn shapes() -> [Attempt; 3] {
+    let keys = by_secret(
+        CredentialsType::Static,
+        &["aws_access_key_id", "aws_secret_access_key"],
+    );
+    let kubeconfig = by_secret(CredentialsType::Static, &["kubeconfig_content"]);
+    [
+        attempt(ProviderType::Aws, "123456789012", &keys),
+        attempt(ProviderType::Kubernetes, "prod", &kubeconfig),
+        attempt(ProviderType::Kubernetes, "here", &by_service_account()),
+    ]
+}
+
+/// The pod's spec as JSON, and its two containers.
+fn pod(attempt: &Attempt, config: &FileConfig) -> (Value, Value, Value) {
+    let job = serde_json::to_value(attempt.job(config)).unwrap();
+    let pod = job["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["initContainers"].as_array().unwrap().len(), 1);
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+    let (scan, upload) = (
+        pod["initContainers"][0].clone(),
+        pod["containers"][0].clone(),
+    );
+    (pod, scan, upload)
+}
+
+fn mounts(container: &Value) -> Vec<&str> {
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    mounts
+        .iter()
+        .map(|mount| mount["name"].as_str().unwrap())
+        .collect()
+}
+
+/// Names of the variables whose values come from a Secret.
+fn from_secret(container: &Value) -> Vec<&str> {
+    let env = container["env"].as_array().unwrap();
+    env.iter()
+        .filter(|variable| !variable["valueFrom"].is_null())
+        .map(|variable| variable["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn only_the_scan_has_the_credentials_and_only_the_upload_the_token() {
+    let wanted = [
+        (
+            vec!["output", "tmp"],
+            vec!["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        ),
+        (vec!["output", "tmp", "credentials"], vec![]),
+        (vec!["output", "tmp", "cluster-access"], vec![]),
+    ];
+    for (attempt, (volumes, variables)) in shapes().iter().zip(wanted) {
+        let (pod, scan, upload) = pod(attempt, &config(json!({})));
+        assert_eq!(mounts(&scan), volumes);
+        assert_eq!(from_secret(&scan), variables);
+        assert_eq!(mounts(&upload), ["output", "upload-token"]);
+        assert_eq!(from_secret(&upload), Vec::<&str>::new());
+        // Nothing else is in the pod to be mounted by whoever gets into it.
+        let mut all: Vec<&str> = mounts(&scan);
+        all.extend(mounts(&upload));
+        for volume in pod["volumes"].as_array().unwrap() {
+            assert!(all.contains(&volume["name"].as_str().unwrap()), "{volume}");
+        }
+        assert_eq!(pod["automountServiceAccountToken"], false);
+    }
+}
+
+#[test]
+fn only_the_keys_that_prowler_needs_become_files_and_nobody_else_can_read_them() {
+    let (pod, ..) = pod(&shapes()[1], &config(json!({})));
+    let volume = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|volume| volume["name"] == "credentials")
+        .unwrap();
+    assert_eq!(
+        volume["secret"],
+        json!({ "secretName": "keys", "defaultMode": 0o440,
+                "items": [{ "key": "kubeconfig_content", "path": "kubeconfig" }] })
+    );
+}
+
+#[test]
+fn the_upload_token_is_for_our_server_alone_and_short_lived() {
+    let (pod, ..) = pod(&shapes()[2], &config(json!({})));
+    let sources = |name: &str| {
+        let volumes = pod["volumes"].as_array().unwrap();
+        let found = volumes
+            .iter()
+            .find(|volume| volume["name"] == name)
+            .unwrap();
+        found["projected"]["sources"].clone()
+    };
+    assert_eq!(
+        sources("upload-token"),
+        json!([{ "serviceAccountToken": {
+            "audience": "prowler-operator", "expirationSeconds": 600, "path": "token" } }])
+    );
+    // The cluster's token has the API server's audience, and goes to `scan`.
+    assert!(sources("cluster-access")[0]["serviceAccountToken"]["audience"].is_null());
+}
+
+#[test]
+fn what_the_chart_adds_to_the_environment_is_for_the_scan_alone() {
+    let extra =
+        config(json!({ "extraEnv": [{ "name": "AWS_ENDPOINT_URL", "value": "http://emulator" }] }));
+    let (_, scan, upload) = pod(&shapes()[0], &extra);
+    assert!(scan["env"].to_string().contains("AWS_ENDPOINT_URL"));
+    assert!(!upload["env"].to_string().contains("AWS_ENDPOINT_URL"));
+}
+
+#[test]
+fn both_containers_are_restricted_and_bounded() {
+    for attempt in shapes() {
+        let (pod, scan, upload) = pod(&attempt, &config(json!({})));
+        let security = &pod["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true);
+        assert_eq!(security["runAsUser"], 1000);
+        assert_eq!(security["fsGroup"], 1000);
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+        for container in [scan, upload] {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+            assert!(security["privileged"].is_null());
+            for side in ["requests", "limits"] {
+                for resource in ["cpu", "memory", "ephemeral-storage"] {
+                    let amount = &container["resources"][side][resource];
+                    assert!(
+                        amount.is_string(),
+                        "{}: {side}.{resource}",
+                        container["name"]
+                    );
+                }
+            }
+            assert_eq!(
+                container["terminationMessagePolicy"],
+                "FallbackToLogsOnError"
+            );
+        }
+        assert_eq!(pod["restartPolicy"], "Never");
+        for volume in pod["volumes"].as_array().unwrap() {
+            assert!(volume["hostPath"].is_null());
+            if let Some(scratch) = volume.get("emptyDir") {
+                assert!(scratch["sizeLimit"].is_string(), "{volume}");
+            }
+        }
+    }
+}
+
+#[test]
+fn prowler_gets_an_array_of_arguments_and_no_shell() {
+    let attempt = &shapes()[1];
+    let (_, scan, _) = pod(attempt, &config(json!({})));
+    assert!(scan["command"].is_null());
+    assert_eq!(scan["args"], json!(attempt.run.args));
+}
+
+#[test]
+fn a_job_has_one_pod_one_try_and_a_deadline() {
+    let attempt = &shapes()[0];
+    let job = serde_json::to_value(attempt.job(&config(json!({})))).unwrap();
+    for (field, value) in [
+        ("parallelism", 1),
+        ("completions", 1),
+        ("backoffLimit", 0),
+        ("activeDeadlineSeconds", 7200),
+        ("ttlSecondsAfterFinished", 600),
+    ] {
+        assert_eq!(job["spec"][field], value, "{field}");
+    }
+    assert_eq!(
+        job["metadata"]["name"],
+        "scan-00000000-0000-0000-0000-000000000003-2"
+    );
+    assert_eq!(job["metadata"]["namespace"], "team-a");
+    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "Scan");
+}
+
+#[test]
+fn the_hash_is_the_same_for_the_same_job_and_tells_others_apart() {
+    let hash = |attempt: &Attempt, config: &FileConfig| {
+        attempt.job(config).annotations()[SPEC_HASH].clone()
+    };
+    let plain = config(json!({}));
+    let [first, _, third] = shapes();
+    assert_eq!(hash(&first, &plain), hash(&first.clone(), &plain));
+    assert_ne!(hash(&first, &plain), hash(&third, &plain));
+    assert_ne!(
+        hash(&first, &plain),
+        hash(&first, &config(json!({ "priorityClassName": "low" })))
+    );
+}
+
+#[test]
+fn the_chart_cannot_hide_a_scan_pod_nor_give_the_upload_what_is_the_scans() {
+    let adding = config(json!({
+        "podLabels": { "team": "a", "prowler-operator.dev/queue": "mine" },
+        "podAnnotations": { "sidecar.istio.io/inject": "true", "note": "b" },
+    }));
+    let job = shapes()[0].job(&adding);
+    let meta = job.spec.unwrap().template.metadata.unwrap();
+    let (labels, annotations) = (meta.labels.unwrap(), meta.annotations.unwrap());
+    assert_eq!(labels["team"], "a");
+    assert_eq!(labels["prowler-operator.dev/queue"], "scans");
+    assert_eq!(annotations["note"], "b");
+    assert_eq!(annotations["sidecar.istio.io/inject"], "false");
+    assert_eq!(annotations["eks.amazonaws.com/skip-containers"], "upload");
+    assert_eq!(
+        annotations["azure.workload.identity/skip-containers"],
+        "upload"
+    );
+    for value in labels.values() {
+        assert!(value.len() <= 63, "{value}");
+    }
+}
+
+#[test]
+fn a_pod_leaves_a_node_that_does_not_answer_after_fifteen_seconds() {
+    let more = config(json!({ "tolerations": [{ "key": "scans", "operator": "Exists" }] }));
+    let (pod, ..) = pod(&shapes()[0], &more);
+    let found: Vec<_> = pod["tolerations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| (t["key"].as_str().unwrap(), t["tolerationSeconds"].as_i64()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("node.kubernetes.io/not-ready", Some(15)),
+            ("node.kubernetes.io/unreachable", Some(15)),
+            ("scans", None),
+        ]
+    );
+}
+
+#[test]
+fn whole_jobs() {
+    let [keys, kubeconfig, inside] = shapes();
+    insta::assert_yaml_snapshot!("aws_with_keys", keys.job(&config(json!({}))));
+    insta::assert_yaml_snapshot!(
+        "kubernetes_by_kubeconfig",
+        kubeconfig.job(&config(json!({})))
+    );
+    insta::assert_yaml_snapshot!("kubernetes_from_inside", inside.job(&config(json!({}))));
+}
