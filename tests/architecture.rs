@@ -146,9 +146,7 @@ const LONGEST: usize = 400;
 const LONGER: &[(&str, usize)] = &[
     ("controllers/driver.rs", 430),
     ("controllers/provider.rs", 500),
-    ("controllers/run.rs", 480),
     ("controllers/scan_schedule.rs", 470),
-    ("dispatch/job.rs", 500),
     ("store/isolation/rules.rs", 420),
     ("store/providers.rs", 460),
     ("store/scans.rs", 540),
@@ -411,6 +409,53 @@ fn every_reason_is_explained_and_nothing_else() {
             "{reason}: the example shows another reason"
         );
     }
+}
+
+#[test]
+fn every_reason_is_given_somewhere() {
+    let code: String = sources()
+        .iter()
+        .filter(|source| source.path != Path::new("domain/reason.rs"))
+        .map(|source| code(&source.text))
+        .collect();
+    let names: BTreeSet<_> = code
+        .match_indices("Reason::")
+        .map(|(at, prefix)| word(&code[at + prefix.len()..]))
+        .collect();
+    let unused: Vec<_> = Reason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .filter(|word| !names.contains(*word))
+        .collect();
+    assert!(unused.is_empty(), "nothing ever says {unused:?}");
+}
+
+/// What is said to go on by itself must not be shown as needing a person, and the other way
+/// round: wherever an outcome is made of a reason by name, its kind is the reason's.
+#[test]
+fn outcomes_agree_with_their_reasons() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let code: String = code(&source.text).split_whitespace().collect();
+        for (call, stalled) in [
+            ("Outcome::stalled(", true),
+            ("Outcome::progressing(", false),
+        ] {
+            for (at, _) in code.match_indices(call) {
+                let Some(name) = code[at + call.len()..].strip_prefix("Reason::") else {
+                    continue;
+                };
+                let reason = Reason::from_name(&word(name)).unwrap();
+                seen += 1;
+                if reason.is_stalled() != stalled {
+                    wrong.push(format!("{}: {call}{reason})", source.path.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 10, "the outcomes were not found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

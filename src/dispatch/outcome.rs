@@ -151,6 +151,10 @@ fn judge_prowler(code: i32, message: &str) -> Outcome {
             Reason::ScanArgumentsInvalid,
             format!("Prowler did not accept its arguments: {said}"),
         ),
+        _ if speaks_of_scope(message) => failed(
+            Reason::ScanArgumentsInvalid,
+            format!("Prowler does not know what it was asked to scan: {said}"),
+        ),
         _ if speaks_of_credentials(message) => failed(
             Reason::AuthenticationFailed,
             format!("The account did not accept the credentials: {said}"),
@@ -160,6 +164,17 @@ fn judge_prowler(code: i32, message: &str) -> Outcome {
             format!("Prowler ended with exit code {code}: {said}"),
         ),
     }
+}
+
+/// What Prowler says of checks, services and categories it does not have (its
+/// `checks_loader.py`); another attempt would say the same.
+fn speaks_of_scope(message: &str) -> bool {
+    const WORDS: [&str; 3] = [
+        "Invalid check(s) specified",
+        "Invalid service(s) specified",
+        "Invalid category(ies) specified",
+    ];
+    WORDS.iter().any(|word| message.contains(word))
 }
 
 /// What the SDKs call credentials that the cloud does not take.
@@ -310,6 +325,11 @@ mod tests {
             (scan_ended(1, "Error", "boom"), None, Reason::ScanFailed),
             (
                 scan_ended(2, "Error", "usage"),
+                None,
+                Reason::ScanArgumentsInvalid,
+            ),
+            (
+                scan_ended(1, "Error", "CRITICAL: Invalid service(s) specified: s4"),
                 None,
                 Reason::ScanArgumentsInvalid,
             ),

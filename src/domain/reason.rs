@@ -63,7 +63,6 @@ reasons! {
     DependencyNotReady Waits "Something the object names is there but not ready.",
     Suspended Fine "The object is suspended: nothing new starts.",
     Deleting Waits "The object and what hangs on it are being deleted.",
-    DeletionBlocked Waits "The deletion waits for other objects to go first.",
     DatabaseUnavailable Waits "The database does not answer.",
     KubernetesUnavailable Waits "The Kubernetes API does not answer, or refuses the operator.",
     MalformedObject Stalled "The stored object does not fit the kind's definition.",
@@ -74,7 +73,7 @@ reasons! {
     TenantNotFound Waits "No tenant holds the object's namespace.",
     NamespaceConflict Stalled "Another tenant holds a namespace that this tenant claims.",
     NamespaceDenied Stalled "A claimed namespace can never belong to a tenant.",
-    TenantLimitReached Waits "The tenant has as much as it may have.",
+    TenantLimitReached Stalled "The tenant has as much as it may have.",
 
     // Providers
     InvalidUID Stalled "The uid is not how accounts of this provider type are named.",
@@ -104,11 +103,10 @@ reasons! {
     Completed Fine "The scan has ended and its findings are published.",
     Cancelled Final "The scan was ended before it was done.",
     ProviderDeleted Final "The Provider was deleted while the scan waited or ran.",
-    ProviderNotReady Waits "The Provider is not ready to be scanned.",
 
     // Failed attempts
-    NoOutput Retried "Prowler ended without a file of findings.",
-    OutputTruncated Retried "The file of findings ends in the middle.",
+    NoOutput Final "Prowler ended without a file of findings.",
+    OutputTruncated Final "The file of findings ends in the middle.",
     OutputInvalid Final "The file of findings cannot be read.",
     OutputTooLarge Final "The file of findings is larger than the server takes.",
     WrongAccount Final "The findings are of another account than the Provider's.",
@@ -122,7 +120,6 @@ reasons! {
     PodLost Retried "The scan's pod or its node vanished.",
     Evicted Retried "The node ran short of something and put the scan's pod out.",
     UploadFailed Retried "The findings could not be sent before the deadline.",
-    RetriesExhausted Final "The scan failed as often as it may.",
 }
 
 impl Reason {
