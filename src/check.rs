@@ -14,7 +14,7 @@ use crate::store::survey;
 
 /// Runs the subcommand.
 pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let findings = survey::run(&args.user, args.admin.as_ref(), args.deploy).await;
+    let findings = survey::run(&args.user, args.admin().as_ref(), args.deploy).await;
     let text = match args.output {
         Output::Text => as_text(&findings),
         Output::Json => as_json(&findings),
