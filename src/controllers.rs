@@ -31,7 +31,8 @@ use std::sync::Arc;
 
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::{Api, Client, Resource};
 
 pub use self::run::run;
 use crate::api;
@@ -87,6 +88,24 @@ pub struct Settings {
     pub secret_reader_role: String,
     /// The controller's `ServiceAccount`.
     pub service_account: String,
+}
+
+impl Context {
+    /// The APIs through which objects of tenants' namespaces are read: that of all namespaces,
+    /// or one for each that the chart's `rbac.namespaces` lists.
+    fn reach<K>(&self) -> Vec<Api<PartialObjectMeta<K>>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let listed = &self.config.rbac.namespaces;
+        if listed.is_empty() {
+            return vec![Api::all(self.client.clone())];
+        }
+        listed
+            .iter()
+            .map(|namespace| Api::namespaced(self.client.clone(), namespace))
+            .collect()
+    }
 }
 
 macro_rules! api_of {

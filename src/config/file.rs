@@ -25,6 +25,9 @@ pub struct FileConfig {
     /// Which namespaces can never belong to a tenant.
     #[serde(default)]
     pub tenancy: Tenancy,
+    /// Where the controller has rights.
+    #[serde(default)]
+    pub rbac: Rbac,
     /// How failed scans are tried again.
     #[serde(default)]
     pub retry: Retry,
@@ -175,6 +178,15 @@ pub struct Tenancy {
     /// Names, or prefixes that end in `*`. `kube-*` and the operator's own are always denied.
     #[serde(default)]
     pub denied_namespaces: Vec<String>,
+}
+
+/// Where the controller has rights beyond those over its own kinds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rbac {
+    /// Namespaces in which it may run Jobs and read what Providers name; all when empty.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
 }
 
 /// How failed scans are tried again.

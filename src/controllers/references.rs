@@ -206,34 +206,33 @@ fn version<K>(meta: &PartialObjectMeta<K>) -> String {
     format!("{uid}/{resource_version}")
 }
 
-/// Watches service accounts everywhere, and labelled Secrets in every claimed namespace, until
-/// dropped. `claimed` carries the claimed namespaces, `ready` turns true after the first lists.
+/// Watches service accounts wherever the operator may read them, and labelled Secrets in every
+/// claimed namespace, until dropped. `claimed` carries the claimed namespaces, `ready` turns
+/// true after the first lists.
 pub async fn watch_all(
     cx: Arc<Context>,
     mut claimed: watch::Receiver<Vec<String>>,
     ready: watch::Sender<bool>,
 ) {
-    let (listed, mut accounts_listed) = watch::channel(false);
-    let _accounts = abort_on_drop(watch_accounts(cx.clone(), listed));
-    let mut secrets: BTreeMap<String, (Running, watch::Receiver<bool>)> = BTreeMap::new();
+    let mut accounts: Vec<_> = cx
+        .reach::<ServiceAccount>()
+        .into_iter()
+        .map(|api| listed(|listed| watch_accounts(cx.clone(), api, listed)))
+        .collect();
+    let mut secrets: BTreeMap<String, Watched> = BTreeMap::new();
     let mut announced = false;
     loop {
         let namespaces: BTreeSet<String> = claimed.borrow_and_update().iter().cloned().collect();
         secrets.retain(|namespace, _| namespaces.contains(namespace));
         for namespace in namespaces {
-            secrets.entry(namespace.clone()).or_insert_with(|| {
-                let (listed, receiver) = watch::channel(false);
-                (
-                    abort_on_drop(watch_secrets(cx.clone(), namespace, listed)),
-                    receiver,
-                )
-            });
+            secrets
+                .entry(namespace.clone())
+                .or_insert_with(|| listed(|listed| watch_secrets(cx.clone(), namespace, listed)));
         }
         if !announced {
             let all = async {
-                let _ = accounts_listed.wait_for(|listed| *listed).await;
-                for (_, receiver) in secrets.values_mut() {
-                    let _ = receiver.wait_for(|listed| *listed).await;
+                for watched in accounts.iter_mut().chain(secrets.values_mut()) {
+                    let _ = watched.listed.wait_for(|listed| *listed).await;
                 }
             };
             // A namespace whose binding was removed must not keep the controller from starting.
@@ -247,6 +246,23 @@ pub async fn watch_all(
     }
 }
 
+/// A watch that ends with its owner, and whether its first list is in.
+struct Watched {
+    _running: Running,
+    listed: watch::Receiver<bool>,
+}
+
+fn listed<F>(watching: impl FnOnce(watch::Sender<bool>) -> F) -> Watched
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, listed) = watch::channel(false);
+    Watched {
+        _running: Running(tokio::spawn(watching(sender))),
+        listed,
+    }
+}
+
 /// A task that ends with its owner.
 struct Running(JoinHandle<()>);
 
@@ -254,10 +270,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn abort_on_drop(task: impl Future<Output = ()> + Send + 'static) -> Running {
-    Running(tokio::spawn(task))
 }
 
 async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sender<bool>) {
@@ -274,8 +286,12 @@ async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sende
     .await;
 }
 
-async fn watch_accounts(cx: Arc<Context>, listed: watch::Sender<bool>) {
-    let api: Api<PartialObjectMeta<ServiceAccount>> = Api::all(cx.client.clone());
+async fn watch_accounts(
+    cx: Arc<Context>,
+    api: Api<PartialObjectMeta<ServiceAccount>>,
+    listed: watch::Sender<bool>,
+) {
+    let namespace = api.namespace().map(str::to_owned);
     let allowed = |meta: &PartialObjectMeta<ServiceAccount>| {
         meta.metadata
             .annotations
@@ -287,7 +303,7 @@ async fn watch_accounts(cx: Arc<Context>, listed: watch::Sender<bool>) {
     follow(
         &cx,
         ACCOUNT,
-        None,
+        namespace.as_deref(),
         watcher(api, config).default_backoff(),
         listed,
         allowed,

@@ -1,41 +1,35 @@
 //! The `controller` subcommand: connects, waits for what must be there, and runs one
-//! controller per kind beside the admission loop, all under one lease.
+//! controller per kind ([`watches`]) beside the admission loop and what is done by the clock
+//! ([`upkeep`]), all under one lease.
 
-use std::future::Future;
-use std::pin::Pin;
+mod upkeep;
+mod watches;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
 use k8s_controller::LeaderElection;
 use k8s_controller::events::EventRecorder;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::ListParams;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::controller::{Config, Controller};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::Reporter;
-use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Reconcile, pass};
-use super::wake::{Wake, Wakes};
-use super::{Context, Settings, admission, installation, mirrors, provider, references, tenancy};
-use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
+use self::upkeep::retry;
+use super::wake::Wake;
+use super::{Context, Settings, admission, installation, mirrors, references, tenancy};
+use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
-use crate::dispatch::job::SCAN_NAME;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::metrics::controller::ControllerMetrics;
 use crate::server::health::{self, Readiness};
-use crate::store::{AdminStore, Store, StoreError, partitions};
+use crate::store::{AdminStore, Store, StoreError};
 
 /// Longer than a pass may take, shorter than the pod's grace period.
 const GRACE: Duration = Duration::from_secs(45);
@@ -175,213 +169,25 @@ pub async fn lead(
     })
     .await;
     retry("the stored providers", || cx.mirrors.load(&cx.admin)).await;
-    retry("the partitions of findings", || ensure_partitions(&cx)).await;
+    retry("the partitions of findings", || {
+        upkeep::ensure_partitions(&cx)
+    })
+    .await;
 
     let (claimed, claims) = watch::channel(cx.tenancy.namespaces());
     let (ready, mut references_ready) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(references::watch_all(cx.clone(), claims, ready));
-    tasks.spawn(follow_tenancy(cx.clone(), claimed));
-    tasks.spawn(keep_partitions(cx.clone()));
-    tasks.spawn(keep_mirrors(cx.clone()));
+    tasks.spawn(upkeep::follow_tenancy(cx.clone(), claimed));
+    tasks.spawn(upkeep::keep_partitions(cx.clone()));
+    tasks.spawn(upkeep::keep_mirrors(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
     let _ = references_ready.wait_for(|ready| *ready).await;
 
-    let controllers: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = vec![
-        tenants(&cx, concurrency, &stop),
-        providers(&cx, concurrency, &stop),
-        plain::<ProviderGroup>(&cx, concurrency, &stop),
-        plain::<Role>(&cx, concurrency, &stop),
-        plain::<ScanSchedule>(&cx, concurrency, &stop),
-        scans(&cx, concurrency, &stop),
-    ];
     // Each ends when told to stop, after the passes under way.
-    futures::future::join_all(controllers).await;
+    futures::future::join_all(watches::all(&cx, concurrency, &stop)).await;
     tasks.shutdown().await;
     Ok(())
-}
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A controller over a pruned watch: managed fields are a third of an object and never read.
-fn controller<K: Reconcile + Wakes>(
-    cx: &Arc<Context>,
-    concurrency: u16,
-) -> Controller<DeserializeGuard<K>> {
-    let (reader, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = Api::all(cx.client.clone());
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .applied_objects();
-    cx.wake.remember::<K>(reader.clone());
-    let calls = cx.wake.listen::<K>().map(|object| {
-        let mut guarded = ObjectRef::<DeserializeGuard<K>>::new(&object.name);
-        guarded.namespace = object.namespace;
-        guarded
-    });
-    Controller::for_stream(stream, reader)
-        .with_config(
-            Config::default()
-                .concurrency(concurrency)
-                .debounce(Duration::from_millis(50)),
-        )
-        .reconcile_on(calls)
-}
-
-fn start<K: Reconcile + Wakes>(
-    controller: Controller<DeserializeGuard<K>>,
-    cx: &Arc<Context>,
-    stop: &CancellationToken,
-) -> Task {
-    let (cx, counting) = (cx.clone(), cx.clone());
-    let stream = controller
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            |object, cx| async move { Ok::<_, std::convert::Infallible>(pass(object, cx).await) },
-            |_, never, _| match *never {},
-            cx,
-        );
-    Box::pin(stream.for_each(move |result| {
-        if let Err(error) = result {
-            // Failed watches show only here; a missing right would otherwise be silence.
-            if !matches!(error, kube::runtime::controller::Error::ObjectNotFound(_)) {
-                counting.metrics.watch_failed(K::KIND);
-                tracing::warn!(kind = K::KIND, %error, "the watch failed; beginning it anew");
-            }
-        }
-        std::future::ready(())
-    }))
-}
-
-fn plain<K: Reconcile + Wakes>(
-    cx: &Arc<Context>,
-    concurrency: u16,
-    stop: &CancellationToken,
-) -> Task {
-    // Calls for these come in bursts, one for each provider stored.
-    let config = Config::default()
-        .concurrency(concurrency.min(4))
-        .debounce(Duration::from_millis(500));
-    start(
-        controller::<K>(cx, concurrency).with_config(config),
-        cx,
-        stop,
-    )
-}
-
-fn providers(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    start(controller::<Provider>(cx, concurrency), cx, stop)
-}
-
-fn tenants(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    let tenants = controller::<Tenant>(cx, concurrency);
-    let objects = tenants.store();
-    // A namespace that appears is bound by the tenant that waits for it.
-    let namespaces = watcher(
-        Api::<PartialObjectMeta<Namespace>>::all(cx.client.clone()),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects();
-    let tenants = tenants.watches_stream(namespaces, move |namespace| {
-        let name = namespace.name_any();
-        objects
-            .state()
-            .into_iter()
-            .filter(move |tenant| {
-                tenant
-                    .0
-                    .as_ref()
-                    .is_ok_and(|t| t.spec.namespaces.contains(&name))
-            })
-            .map(|tenant| ObjectRef::from_obj(&*tenant))
-    });
-    start(tenants, cx, stop)
-}
-
-fn scans(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    let ours = || watcher::Config::default().labels(&format!("{}=scans", labels::QUEUE));
-    let jobs = watcher(
-        Api::<PartialObjectMeta<Job>>::all(cx.client.clone()),
-        ours(),
-    )
-    .default_backoff()
-    .touched_objects();
-    let pods = watcher(
-        Api::<PartialObjectMeta<Pod>>::all(cx.client.clone()),
-        ours(),
-    )
-    .default_backoff()
-    .touched_objects();
-    let scans = controller::<Scan>(cx, concurrency)
-        .owns_stream(jobs)
-        .watches_stream(pods, |pod| {
-            let name = pod.annotations().get(SCAN_NAME)?;
-            Some(ObjectRef::new(name).within(&pod.namespace()?))
-        });
-    start(scans, cx, stop)
-}
-
-/// Reads the claims again every half minute: another leader may have written some.
-async fn follow_tenancy(cx: Arc<Context>, claimed: watch::Sender<Vec<String>>) {
-    let mut interval = tokio::time::interval(Duration::from_secs(30));
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {
-                if let Err(error) = provider::retell_namespaces(&cx).await {
-                    tracing::warn!(%error, "the claims of namespaces were not read; trying again");
-                }
-            }
-            () = cx.tenancy.changed() => {}
-        }
-        claimed.send_if_modified(|names| {
-            let fresh = cx.tenancy.namespaces();
-            let differs = *names != fresh;
-            *names = fresh;
-            differs
-        });
-    }
-}
-
-async fn ensure_partitions(cx: &Context) -> Result<(), StoreError> {
-    let months = u32::try_from(cx.config.partitions.months_ahead.max(1)).unwrap_or(1);
-    partitions::ensure_months(&cx.admin, cx.clock.now(), months + 1)
-        .await
-        .map(drop)
-}
-
-async fn keep_partitions(cx: Arc<Context>) {
-    loop {
-        tokio::time::sleep(Duration::from_hours(1)).await;
-        if let Err(error) = ensure_partitions(&cx).await {
-            tracing::warn!(%error, "partitions were not made ahead; trying again in an hour");
-        }
-    }
-}
-
-async fn keep_mirrors(cx: Arc<Context>) {
-    loop {
-        tokio::time::sleep(Duration::from_mins(5)).await;
-        if let Err(error) = cx.mirrors.load(&cx.admin).await {
-            tracing::warn!(%error, "the stored providers were not read; trying again");
-        }
-    }
-}
-
-/// Tries until it succeeds: what is waited for is a database that comes back.
-async fn retry<F, R>(what: &str, mut act: F)
-where
-    F: FnMut() -> R,
-    R: Future<Output = Result<(), StoreError>>,
-{
-    let mut attempt = 0;
-    while let Err(error) = act().await {
-        tracing::warn!(%error, "could not read or make {what}; trying again");
-        tokio::time::sleep(super::error::backoff(attempt, SystemClock.jitter())).await;
-        attempt += 1;
-    }
 }
 
 /// Connects both roles. A database that is away is waited for; one that is unsafe or of

@@ -1,0 +1,73 @@
+//! What a leader does by the clock: reads the claims and the mirrors again, makes partitions
+//! ahead, and tries again what a database that is away did not do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::controllers::error::backoff;
+use crate::controllers::{Context, provider};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::store::{StoreError, partitions};
+
+/// Reads the claims again every half minute: another leader may have written some.
+pub(super) async fn follow_tenancy(cx: Arc<Context>, claimed: watch::Sender<Vec<String>>) {
+    let mut interval = tokio::time::interval(Duration::from_secs(30));
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {
+                if let Err(error) = provider::retell_namespaces(&cx).await {
+                    tracing::warn!(%error, "the claims of namespaces were not read; trying again");
+                }
+            }
+            () = cx.tenancy.changed() => {}
+        }
+        claimed.send_if_modified(|names| {
+            let fresh = cx.tenancy.namespaces();
+            let differs = *names != fresh;
+            *names = fresh;
+            differs
+        });
+    }
+}
+
+pub(super) async fn ensure_partitions(cx: &Context) -> Result<(), StoreError> {
+    let months = u32::try_from(cx.config.partitions.months_ahead.max(1)).unwrap_or(1);
+    partitions::ensure_months(&cx.admin, cx.clock.now(), months + 1)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn keep_partitions(cx: Arc<Context>) {
+    loop {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        if let Err(error) = ensure_partitions(&cx).await {
+            tracing::warn!(%error, "partitions were not made ahead; trying again in an hour");
+        }
+    }
+}
+
+pub(super) async fn keep_mirrors(cx: Arc<Context>) {
+    loop {
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        if let Err(error) = cx.mirrors.load(&cx.admin).await {
+            tracing::warn!(%error, "the stored providers were not read; trying again");
+        }
+    }
+}
+
+/// Tries until it succeeds: what is waited for is a database that comes back.
+pub(super) async fn retry<F, R>(what: &str, mut act: F)
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<(), StoreError>>,
+{
+    let mut attempt = 0;
+    while let Err(error) = act().await {
+        tracing::warn!(%error, "could not read or make {what}; trying again");
+        tokio::time::sleep(backoff(attempt, SystemClock.jitter())).await;
+        attempt += 1;
+    }
+}
