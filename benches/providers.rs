@@ -28,7 +28,7 @@ use kube::{Api, Client, ResourceExt};
 use prowler_operator::api::{FINALIZER, Provider, Tenant};
 use serde_json::json;
 
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 8;
 const PER_TENANT: usize = 100;
 
 fn main() {
@@ -300,7 +300,7 @@ impl Operator {
             if seen.is_some_and(|seen| seen >= count) {
                 return started.elapsed();
             }
-            if started.elapsed() > Duration::from_secs(900) {
+            if started.elapsed() > Duration::from_mins(15) {
                 let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 panic!(
                     "not settled after 15 min: {seen:?}\n{}",

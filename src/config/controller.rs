@@ -67,9 +67,59 @@ pub struct ControllerArgs {
     #[arg(long, env = "HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     pub health_addr: SocketAddr,
     /// Objects of one kind reconciled at once; below the size of the database pool.
-    #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 8)]
     pub concurrency: u16,
     /// Run without leader election (one controller, for development).
     #[arg(long, env = "NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+}
+
+impl ControllerArgs {
+    /// Whether passes would find a connection: those that wait longer than the pool's patience
+    /// fail as if the database were away, all at once and again and again.
+    pub fn check(&self) -> Result<(), String> {
+        let (passes, pool) = (u32::from(self.concurrency), self.user.database_pool_size);
+        if passes < pool {
+            return Ok(());
+        }
+        Err(format!(
+            "--concurrency {passes} needs a database pool of more than {passes} connections, not {pool}: \
+             lower CONCURRENCY or raise DATABASE_POOL_SIZE"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: ControllerArgs,
+    }
+
+    fn args(more: &[&str]) -> ControllerArgs {
+        let needed = [
+            "controller",
+            "--database-url=postgres://u@h/d",
+            "--database-admin-url=postgres://a@h/d",
+            "--server-url=https://server",
+            "--server-ca-file=ca.crt",
+        ];
+        Command::parse_from(needed.iter().chain(more)).args
+    }
+
+    #[test]
+    fn more_passes_than_connections_are_refused_with_both_numbers() {
+        assert_eq!(args(&[]).check(), Ok(()));
+        let refused = args(&["--concurrency=10"]).check().unwrap_err();
+        assert!(refused.contains("--concurrency 10") && refused.contains("not 10"));
+        assert_eq!(
+            args(&["--concurrency=10", "--database-pool-size=11"]).check(),
+            Ok(())
+        );
+    }
 }

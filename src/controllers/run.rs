@@ -36,6 +36,7 @@ const GRACE: Duration = Duration::from_secs(45);
 
 /// Runs until SIGTERM.
 pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
+    args.check().map_err(anyhow::Error::msg)?;
     let config = FileConfig::load(&args.config_file)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;

@@ -285,7 +285,8 @@ mod tests {
         "2026-11-23T02:10:00Z".parse().unwrap()
     }
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: impl Into<Value>) -> Pod {
+        let status: Value = status.into();
         serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap()
     }
 

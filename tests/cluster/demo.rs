@@ -126,6 +126,8 @@ impl Demo {
         self.list(&["pods", "--namespace", SYSTEM, "--selector", &selector])
             .into_iter()
             .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            // The pod of a `helm test` stays behind, ended, and is none of the parts.
+            .filter(|pod| pod["metadata"]["annotations"]["helm.sh/hook"].is_null())
             .map(|pod| (text(&pod, "/metadata/name"), text(&pod, "/metadata/uid")))
             .collect()
     }

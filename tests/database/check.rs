@@ -101,6 +101,18 @@ async fn the_command_answers_with_exit_code_and_json() {
     assert_eq!(list["findings"][0]["object"], "scans");
 }
 
+#[tokio::test]
+async fn without_the_admin_url_the_rest_is_examined() {
+    let db = Db::new().await;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_prowler-operator"))
+        .arg("check")
+        .env("DATABASE_URL", db.user_url())
+        .env_remove("DATABASE_ADMIN_URL")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
 #[test]
 fn a_url_that_cannot_be_read_is_not_repeated() {
     for url in [

@@ -6,6 +6,7 @@
     dead_code,
     clippy::panic,
     clippy::unwrap_used,
+    clippy::needless_pass_by_value,
     reason = "a harness that cannot go on fails the test; not every test uses all of it"
 )]
 

@@ -288,7 +288,7 @@ fn expanded(text: &str, variables: &[(&str, &str)]) -> String {
         {
             match variables.iter().find(|(known, _)| *known == name) {
                 Some((_, value)) => made.push_str(value),
-                None => made.push_str(&format!("$({name})")),
+                None => made.extend(["$(", name, ")"]),
             }
             rest = after;
         } else {
