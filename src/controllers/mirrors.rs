@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-use crate::domain::ids::ObjectUid;
+use crate::domain::ids::{ObjectUid, ProviderId};
 use crate::store::admin::ownership::{self, Mirror};
 use crate::store::{AdminStore, StoreError};
 
@@ -59,5 +59,19 @@ impl Mirrors {
         let mut state = self.lock();
         state.rows.remove(&object);
         state.written.insert(object, None);
+    }
+
+    /// The same for whichever object stands for this row.
+    pub(super) fn forget_row(&self, provider: ProviderId) {
+        let objects: Vec<_> = self
+            .lock()
+            .rows
+            .values()
+            .filter(|mirror| mirror.provider == provider)
+            .map(|mirror| mirror.object)
+            .collect();
+        for object in objects {
+            self.forget(object);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! anywhere: the next pass finds the row and the Job as they are.
 
 mod attempt;
+mod enqueue;
 mod report;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use kube::Resource;
 use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 
+use self::enqueue::Enqueued;
 use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
 use super::error::Error;
 use super::scan_schedule::seconds;
@@ -21,16 +23,16 @@ use super::tenant::uid_of;
 use super::{Context, HasApi, jobs, placed};
 use crate::api::scan::{ScanState, ScanStatus};
 use crate::api::{Provider, Scan, ScanSchedule, Tenant};
-use crate::domain::ids::{ObjectName, ObjectUid, ScanId, TenantId};
+use crate::domain::ids::{ObjectName, ObjectUid, TenantId};
 use crate::domain::reason::Reason;
-use crate::domain::schedule::jitter;
 use crate::store::admin::admission::{Waits, waits_for};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
-use crate::store::scans::{self, NewScan, Open, ScanRow, State};
+use crate::store::scans::{self, Open, ScanRow, State};
 use crate::store::{providers, schedules};
 
 /// A Scan that no schedule made goes this long after its end.
 const DEFAULT_TTL: i64 = 7 * 24 * 3600;
+
 impl Reconcile for Scan {
     async fn apply(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
         let object = uid_of(self)?;
@@ -112,16 +114,6 @@ fn is_over(status: &ScanStatus) -> bool {
     status.state.is_some_and(ScanState::is_final)
 }
 
-/// What became of queueing a scan.
-enum Enqueued {
-    /// It has a row.
-    Row(Box<ScanRow>),
-    /// Something must come first.
-    Waits(Outcome),
-    /// The account it was made for is gone.
-    Never,
-}
-
 fn open(row: &ScanRow) -> Open {
     Open {
         id: row.id,
@@ -133,72 +125,6 @@ fn open(row: &ScanRow) -> Open {
 }
 
 impl Scan {
-    /// Puts the scan into the queue; or says what it waits for before it can be.
-    async fn enqueue(
-        &self,
-        name: &ObjectName,
-        object: ObjectUid,
-        tenant: &TenantView,
-        cx: &Context,
-    ) -> Result<Enqueued, Error> {
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let slot = schedules::slot_of_scan(&mut tx, name).await?;
-        if let Some(scan) = slot.as_ref().and_then(|slot| slot.scan) {
-            // The cluster was restored: the slot's scan exists, this object stands for it now.
-            scans::adopt(&mut tx, scan, object).await?;
-            tx.commit().await?;
-            let row = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
-            return Ok(Enqueued::Row(Box::new(row)));
-        }
-        let provider_name = ObjectName {
-            namespace: name.namespace.clone(),
-            name: self.spec.provider_ref.name.clone(),
-        };
-        let provider = match &slot {
-            Some(slot) => Some(slot.provider),
-            None => providers::by_name(&mut tx, &provider_name).await?,
-        };
-        let Some(provider) = provider else {
-            let message = format!("No stored Provider here is named {}.", provider_name.name);
-            let waiting = Outcome::progressing(Reason::ProviderNotFound, message);
-            return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
-        };
-        let scanner_args = serde_json::to_value(self.spec.scan.clone().unwrap_or_default())
-            .map_err(|error| {
-                Error::Operator(format!("the scan settings cannot be encoded: {error}"))
-            })?;
-        let scan = NewScan {
-            id: ScanId(cx.clock.uuid7()),
-            object,
-            name: name.clone(),
-            provider,
-            slot: slot.as_ref().map(|slot| (slot.schedule, slot.due_at)),
-            trigger: if slot.is_some() {
-                "scheduled"
-            } else {
-                "manual"
-            },
-            priority: self.spec.priority.unwrap_or(0),
-            not_before: slot
-                .as_ref()
-                .filter(|slot| slot.jitter_seconds > 0)
-                .and_then(|slot| {
-                    let spread = jitter(slot.schedule, provider.0.as_bytes(), slot.jitter_seconds);
-                    slot.due_at.checked_add(spread).ok()
-                }),
-            scanner_args,
-        };
-        scans::enqueue(&mut tx, &scan).await?;
-        tx.commit().await?;
-        cx.wake.admission.notify_one();
-        Ok(match load(tenant.id, object, cx).await? {
-            Some(row) => Enqueued::Row(Box::new(row)),
-            None if slot.is_some() => Enqueued::Never,
-            // Deleted between the two queries: the next pass finds no Provider.
-            None => return Err(Error::Outdated),
-        })
-    }
-
     async fn cancel_if_asked(
         &self,
         row: ScanRow,
@@ -290,13 +216,13 @@ impl Scan {
             }
             providers::mark(&mut tx, row.provider).await?;
             tx.commit().await?;
-            self.wake_others(tenant, cx);
+            self.wake_others(row, tenant, cx);
         }
         if row.holds_account {
             if !jobs::end(cx, tenant.id, &open(row)).await? {
                 return Ok(report::ended(row).again_in(Duration::from_secs(2)));
             }
-            self.wake_others(tenant, cx);
+            self.wake_others(row, tenant, cx);
         }
         self.expire(report::ended(row), row.completed_at, self.ttl(), cx)
             .await
@@ -361,20 +287,16 @@ impl Scan {
         }
     }
 
-    fn wake_others(&self, tenant: &TenantView, cx: &Context) {
+    fn wake_others(&self, row: &ScanRow, tenant: &TenantView, cx: &Context) {
+        // Whether or not a watch has shown the Provider: its next pass must read the rows.
+        cx.mirrors.forget_row(row.provider);
         cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
         let name = super::name_of(self);
         let provider = ObjectName {
             namespace: name.namespace.clone(),
             name: self.spec.provider_ref.name.clone(),
         };
-        cx.wake.call_where::<Provider>(|object| {
-            let same = super::name_of(object) == provider;
-            if let (true, Ok(uid)) = (same, uid_of(object)) {
-                cx.mirrors.forget(uid);
-            }
-            same
-        });
+        cx.wake.call_named::<Provider>(&provider);
         for owner in self
             .meta()
             .owner_references

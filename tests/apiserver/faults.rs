@@ -3,9 +3,12 @@
 //! A scenario is something a user does and the passes that follow from it. It runs undisturbed,
 //! and then once for every call the program makes in it, with that call failing, its answer
 //! lost, or the program ending there; the end must be the same. `SOAK=1` tries each fault at
-//! each call; without it the faults take turns, so that every call meets two of them.
+//! each call; without it a run tries what its time allows, in an order of its own.
+
+use std::time::{Duration, Instant};
 
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use rand::seq::SliceRandom as _;
 use serde_json::json;
 
 use crate::support::faults::{Fault, Plan};
@@ -39,9 +42,21 @@ struct Scenario<P, A, R> {
     round: R,
 }
 
-/// Scenarios whose every call is disturbed in each run; all of them together take longer than
-/// a run may, and follow with SOAK=1.
+/// How long a scenario may be disturbed in a run of all tests: the calls are taken in an order
+/// drawn anew each time, so that runs together try them all. `SOAK=1` takes every call in turn.
+const BUDGET: Duration = Duration::from_secs(12);
+
+/// Scenarios whose every call is disturbed in each run, whatever it takes.
 const ALWAYS: [&str; 2] = ["a_new_provider", "a_provider_that_changes"];
+
+/// How a run of a scenario went.
+struct Ran {
+    end: String,
+    /// Calls of the API server and of the database on the way there.
+    calls: (usize, usize),
+    /// The call that met a fault.
+    fired: Option<String>,
+}
 
 impl<P, A, R> Scenario<P, A, R>
 where
@@ -50,11 +65,7 @@ where
     R: AsyncFn(&Operator, &World),
 {
     /// The end when the `n`-th call meets a fault, and that call, if it came so far.
-    async fn run(
-        &self,
-        operator: &mut Operator,
-        fault: Option<(Side, usize, Fault)>,
-    ) -> (String, Option<String>) {
+    async fn run(&self, operator: &mut Operator, fault: Option<(Side, usize, Fault)>) -> Ran {
         let world = (self.prepare)(operator).await;
         (self.act)(operator, &world).await;
         operator.api.reset();
@@ -64,9 +75,11 @@ where
         }
         let mut quiet = 0;
         for round in 0.. {
-            if round == ROUNDS {
-                panic!("{fault:?}: no rest: {:#}", operator.objects(&world).await);
-            }
+            assert!(
+                round < ROUNDS,
+                "{fault:?}: no rest: {:#}",
+                operator.objects(&world).await
+            );
             let before = (operator.api.changes().len(), operator.row_versions().await);
             (self.round)(operator, &world).await;
             if operator.is_dead() {
@@ -80,60 +93,67 @@ where
                 break;
             }
         }
+        let calls = (operator.api.calls(), operator.sql.calls());
         let fired = fault.and_then(|(side, ..)| plan(operator, side).fired());
         operator.api.reset();
         operator.sql.reset();
         operator.settle(&world).await;
         let end = operator.end_state(&world).await;
         operator.forget(&world).await;
-        (end, fired)
+        Ran { end, calls, fired }
     }
 
-    /// Tries every call.
+    /// The end is the same whichever call meets a fault.
     async fn survives(self) {
         let mut operator = Operator::new().await;
-        let (expected, _) = self.run(&mut operator, None).await;
+        let undisturbed = self.run(&mut operator, None).await;
         let soak = std::env::var_os("SOAK").is_some();
         let test = std::thread::current().name().unwrap_or_default().to_owned();
-        if !soak && !ALWAYS.iter().any(|name| test.ends_with(name)) {
-            // The same end from the same beginning, undisturbed; each call disturbed with SOAK=1.
-            let (again, _) = self.run(&mut operator, None).await;
-            assert_eq!(again, expected);
-            return;
+        let all = soak || ALWAYS.iter().any(|name| test.ends_with(name));
+
+        let mut order = faults(undisturbed.calls, if soak { usize::MAX } else { 2 });
+        if !all {
+            order.shuffle(&mut rand::rng());
         }
-        let faults: [(Side, &[Fault]); 2] = [
-            (
-                Side::Api,
-                &[
-                    Fault::Refuse,
-                    Fault::Lose,
-                    Fault::Answer(500),
-                    Fault::Hang,
-                    Fault::Answer(429),
-                    Fault::Answer(409),
-                ],
-            ),
-            (Side::Sql, &[Fault::Refuse, Fault::Lose, Fault::Hang]),
-        ];
-        for (side, faults) in faults {
-            let sweeps = if soak { faults.len() } else { 2 };
-            let mut runs = 0;
-            for sweep in 0..sweeps {
-                for n in 1.. {
-                    let fault = faults[(n + sweep) % faults.len()];
-                    let (end, fired) = self.run(&mut operator, Some((side, n, fault))).await;
-                    let Some(call) = fired else { break };
-                    runs += 1;
-                    if end != expected {
-                        let difference = difference(&expected, &end);
-                        panic!("{fault:?} at {side:?} call {n}: {call}\n{difference}");
-                    }
-                }
+        let (begun, planned) = (Instant::now(), order.len());
+        let mut runs = 0;
+        for fault @ (side, n, kind) in order {
+            if !all && begun.elapsed() > BUDGET {
+                break;
             }
-            println!("{side:?}: {runs} runs");
-            assert!(runs > 0);
+            let ran = self.run(&mut operator, Some(fault)).await;
+            // A fault that changes the way may leave a later call unmade.
+            let Some(call) = ran.fired else { continue };
+            runs += 1;
+            assert!(
+                ran.end == undisturbed.end,
+                "{kind:?} at {side:?} call {n}: {call}\n{}",
+                difference(&undisturbed.end, &ran.end)
+            );
+        }
+        println!("{runs} of {planned} faults tried");
+        assert!(runs > 0);
+    }
+}
+
+/// Each call of both servers with this many kinds of fault, taking turns.
+fn faults((api, sql): (usize, usize), sweeps: usize) -> Vec<(Side, usize, Fault)> {
+    const API: &[Fault] = &[
+        Fault::Refuse,
+        Fault::Lose,
+        Fault::Answer(500),
+        Fault::Hang,
+        Fault::Answer(429),
+        Fault::Answer(409),
+    ];
+    const SQL: &[Fault] = &[Fault::Refuse, Fault::Lose, Fault::Hang];
+    let mut all = Vec::new();
+    for (side, calls, kinds) in [(Side::Api, api, API), (Side::Sql, sql, SQL)] {
+        for sweep in 0..sweeps.min(kinds.len()) {
+            all.extend((1..=calls).map(|n| (side, n, kinds[(n + sweep) % kinds.len()])));
         }
     }
+    all
 }
 
 /// The lines in which two ends differ, with those around them.

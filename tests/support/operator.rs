@@ -10,7 +10,9 @@
     reason = "a harness that cannot go on fails the test; not every test uses all of it"
 )]
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -898,14 +900,22 @@ fn bare<K: Serialize>(object: K) -> Value {
     value
 }
 
+/// A state as text that is the same for states that differ in names of ids and in the order of
+/// lists only.
 fn normalised(state: Value, world: &World) -> String {
     let ids = Regex::new(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap();
     let mut state: Value = serde_json::from_str(&blank(&state.to_string(), world)).unwrap();
-    // Lists of rows and objects have no order of their own: by what they say, ids aside.
+    let kinds = coloured(&state, &ids);
+    // Lists of rows and objects have no order of their own: by what they say and refer to.
     for part in ["objects", "rows"] {
         for list in state[part].as_object_mut().unwrap().values_mut() {
             if let Some(list) = list.as_array_mut() {
-                list.sort_by_cached_key(|row| ids.replace_all(&row.to_string(), "").into_owned());
+                list.sort_by_cached_key(|row| {
+                    ids.replace_all(&row.to_string(), |found: &regex::Captures<'_>| {
+                        kinds[&found[0]].to_string()
+                    })
+                    .into_owned()
+                });
             }
         }
     }
@@ -922,6 +932,49 @@ fn normalised(state: Value, world: &World) -> String {
         format!("<id {place}>")
     })
     .into_owned()
+}
+
+/// Each id with a number that tells where it stands, in what, and beside which other ids: two
+/// rows that say the same of different accounts are told apart by what else is said of these.
+fn coloured(state: &Value, ids: &Regex) -> BTreeMap<String, u64> {
+    let items: Vec<String> = ["objects", "rows"]
+        .iter()
+        .flat_map(|part| state[part].as_object().unwrap())
+        .flat_map(|(list, items)| {
+            let items = items.as_array().cloned().unwrap_or(vec![items.clone()]);
+            items.into_iter().map(move |item| format!("{list} {item}"))
+        })
+        .collect();
+    let mut colours: BTreeMap<String, u64> = items
+        .iter()
+        .flat_map(|item| ids.find_iter(item))
+        .map(|found| (found.as_str().to_owned(), 0))
+        .collect();
+    for _ in 0..4 {
+        let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for item in &items {
+            for id in ids.find_iter(item).map(|found| found.as_str()) {
+                let seen = ids.replace_all(item, |other: &regex::Captures<'_>| {
+                    if &other[0] == id {
+                        "<this>".to_owned()
+                    } else {
+                        colours[&other[0]].to_string()
+                    }
+                });
+                places.entry(id).or_default().push(seen.into_owned());
+            }
+        }
+        colours = places
+            .into_iter()
+            .map(|(id, mut places)| {
+                places.sort_unstable();
+                let mut hasher = DefaultHasher::new();
+                places.hash(&mut hasher);
+                (id.to_owned(), hasher.finish())
+            })
+            .collect();
+    }
+    colours
 }
 
 fn blank(text: &str, world: &World) -> String {

@@ -1,0 +1,112 @@
+//! A new Scan gets its place in the queue, or is told what it waits for or why it never will.
+
+use std::time::Duration;
+
+use super::load;
+use crate::api::Scan;
+use crate::controllers::driver::Outcome;
+use crate::controllers::error::Error;
+use crate::controllers::tenancy::TenantView;
+use crate::controllers::{Context, launch};
+use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
+use crate::domain::limits;
+use crate::domain::reason::Reason;
+use crate::domain::schedule::jitter;
+use crate::store::scans::{self, NewScan, ScanRow};
+use crate::store::{providers, schedules};
+
+/// What became of queueing a scan.
+pub(super) enum Enqueued {
+    /// It has a row.
+    Row(Box<ScanRow>),
+    /// Something must come first.
+    Waits(Outcome),
+    /// The account it was made for is gone.
+    Never,
+}
+
+impl Scan {
+    /// Puts the scan into the queue; or says what it waits for before it can be.
+    pub(super) async fn enqueue(
+        &self,
+        name: &ObjectName,
+        object: ObjectUid,
+        tenant: &TenantView,
+        cx: &Context,
+    ) -> Result<Enqueued, Error> {
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let slot = schedules::slot_of_scan(&mut tx, name).await?;
+        if let Some(scan) = slot.as_ref().and_then(|slot| slot.scan) {
+            // The cluster was restored: the slot's scan exists, this object stands for it now.
+            scans::adopt(&mut tx, scan, object).await?;
+            tx.commit().await?;
+            let row = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
+            return Ok(Enqueued::Row(Box::new(row)));
+        }
+        let provider_name = ObjectName {
+            namespace: name.namespace.clone(),
+            name: self.spec.provider_ref.name.clone(),
+        };
+        let provider = match &slot {
+            Some(slot) => Some(slot.provider),
+            None => providers::by_name(&mut tx, &provider_name).await?,
+        };
+        if slot.is_none() {
+            // A wish that no attempt could have is refused before it waits for its turn.
+            self.refuse_wishes(tenant, cx)?;
+        }
+        let Some(provider) = provider else {
+            let message = format!("No stored Provider here is named {}.", provider_name.name);
+            let waiting = Outcome::progressing(Reason::ProviderNotFound, message);
+            return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
+        };
+        let scanner_args = serde_json::to_value(self.spec.scan.clone().unwrap_or_default())
+            .map_err(|error| {
+                Error::Operator(format!("the scan settings cannot be encoded: {error}"))
+            })?;
+        let scan = NewScan {
+            id: ScanId(cx.clock.uuid7()),
+            object,
+            name: name.clone(),
+            provider,
+            slot: slot.as_ref().map(|slot| (slot.schedule, slot.due_at)),
+            trigger: if slot.is_some() {
+                "scheduled"
+            } else {
+                "manual"
+            },
+            priority: self.spec.priority.unwrap_or(0),
+            not_before: slot
+                .as_ref()
+                .filter(|slot| slot.jitter_seconds > 0)
+                .and_then(|slot| {
+                    let spread = jitter(slot.schedule, provider.0.as_bytes(), slot.jitter_seconds);
+                    slot.due_at.checked_add(spread).ok()
+                }),
+            scanner_args,
+        };
+        scans::enqueue(&mut tx, &scan).await?;
+        tx.commit().await?;
+        cx.wake.admission.notify_one();
+        Ok(match load(tenant.id, object, cx).await? {
+            Some(row) => Enqueued::Row(Box::new(row)),
+            None if slot.is_some() => Enqueued::Never,
+            // Deleted between the two queries: the next pass finds no Provider.
+            None => return Err(Error::Outdated),
+        })
+    }
+
+    /// The scan's own settings against the tenant's limits and the images allowed.
+    fn refuse_wishes(&self, tenant: &TenantView, cx: &Context) -> Result<(), Error> {
+        let Some(wishes) = &self.spec.scan else {
+            return Ok(());
+        };
+        let (ceilings, images) = (launch::ceilings(tenant, cx), launch::images(cx));
+        let violations = limits::check(wishes, &ceilings, &images, "spec.scan");
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(violations))
+        }
+    }
+}
