@@ -8,15 +8,39 @@
 
 mod support;
 
+#[path = "apiserver/accounts.rs"]
+mod accounts;
+#[path = "apiserver/attempts.rs"]
+mod attempts;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
 #[path = "apiserver/crds.rs"]
 mod crds;
+#[path = "apiserver/credentials.rs"]
+mod credentials;
+#[path = "apiserver/deletion.rs"]
+mod deletion;
 #[path = "apiserver/faults.rs"]
 mod faults;
+#[path = "apiserver/groups_and_roles.rs"]
+mod groups_and_roles;
 #[path = "apiserver/harness.rs"]
 mod harness;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
 #[path = "apiserver/laws.rs"]
 mod laws;
+#[path = "apiserver/outage.rs"]
+mod outage;
+#[path = "apiserver/providers.rs"]
+mod providers;
+#[path = "apiserver/retention.rs"]
+mod retention;
+#[path = "apiserver/scans.rs"]
+mod scans;
+#[path = "apiserver/schedule_policies.rs"]
+mod schedule_policies;
+#[path = "apiserver/schedules.rs"]
+mod schedules;
+#[path = "apiserver/tenants.rs"]
+mod tenants;

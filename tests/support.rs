@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers, started when first asked for.
 
 pub mod apiserver;
+pub mod behaviour;
 pub mod command;
 pub mod db;
 pub mod faults;

@@ -27,6 +27,7 @@ const ROLES: &str = include_str!("../../hack/roles.sql");
 const GRANTS: &str = include_str!("../../hack/grants.sql");
 
 /// A migrated database of its own for one test.
+#[derive(Clone)]
 pub struct Db {
     name: String,
     server: &'static Server,

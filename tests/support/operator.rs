@@ -158,12 +158,26 @@ impl Operator {
     }
 
     pub async fn on(server: &'static ApiServer, db: Db, config: FileConfig) -> Self {
+        Self::at(start_of_clock(), server, db, config).await
+    }
+
+    /// Another controller on the same servers, whose clock differs by so many seconds.
+    pub async fn beside(&self, skew: i64) -> Self {
+        // The millisecond keeps the ids of the two apart, as their random parts do in real life.
+        let skew = SignedDuration::from_millis(skew * 1000 + 1);
+        let now = self.clock.now() + skew;
+        let other = Self::at(now, self.server, self.db.clone(), self.config.clone()).await;
+        other.reload().await;
+        other
+    }
+
+    async fn at(now: Timestamp, server: &'static ApiServer, db: Db, config: FileConfig) -> Self {
         let api = Faults::default();
         let postgres = db.user_url();
         let port = postgres.split_once("@127.0.0.1:").unwrap().1;
         let port = port.split_once('/').unwrap().0.parse().unwrap();
         let sql = SqlProxy::start(port).await;
-        let clock = Arc::new(ManualClock::new(start_of_clock()));
+        let clock = Arc::new(ManualClock::new(now));
         let (user_args, admin_args) = (
             user_args(&sql.url(&db.user_url())),
             admin_args(&sql.url(&db.admin_url())),
@@ -907,22 +921,16 @@ fn normalised(state: Value, world: &World) -> String {
     let mut state: Value = serde_json::from_str(&blank(&state.to_string(), world)).unwrap();
     let kinds = coloured(&state, &ids);
     // Lists of rows and objects have no order of their own: by what they say and refer to.
-    for part in ["objects", "rows"] {
-        for list in state[part].as_object_mut().unwrap().values_mut() {
-            if let Some(list) = list.as_array_mut() {
-                list.sort_by_cached_key(|row| {
-                    ids.replace_all(&row.to_string(), |found: &regex::Captures<'_>| {
-                        kinds[&found[0]].to_string()
-                    })
-                    .into_owned()
-                });
-            }
-        }
-    }
+    sort_lists(&mut state, |row| {
+        ids.replace_all(row, |found: &regex::Captures<'_>| {
+            kinds[&found[0]].to_string()
+        })
+        .into_owned()
+    });
     // Ids in order of appearance.
-    let text = serde_json::to_string_pretty(&state).unwrap();
     let mut seen: Vec<String> = Vec::new();
-    ids.replace_all(&text, |found: &regex::Captures<'_>| {
+    let text = state.to_string();
+    let text = ids.replace_all(&text, |found: &regex::Captures<'_>| {
         let id = found[0].to_owned();
         let place = seen.iter().position(|known| *known == id);
         let place = place.unwrap_or_else(|| {
@@ -930,8 +938,21 @@ fn normalised(state: Value, world: &World) -> String {
             seen.len() - 1
         });
         format!("<id {place}>")
-    })
-    .into_owned()
+    });
+    // Rows that differ by ids alone, which by now say the same in every run.
+    let mut state: Value = serde_json::from_str(&text).unwrap();
+    sort_lists(&mut state, str::to_owned);
+    serde_json::to_string_pretty(&state).unwrap()
+}
+
+fn sort_lists(state: &mut Value, key: impl Fn(&str) -> String) {
+    for part in ["objects", "rows"] {
+        for list in state[part].as_object_mut().unwrap().values_mut() {
+            if let Some(list) = list.as_array_mut() {
+                list.sort_by_cached_key(|row| key(&row.to_string()));
+            }
+        }
+    }
 }
 
 /// Each id with a number that tells where it stands, in what, and beside which other ids: two

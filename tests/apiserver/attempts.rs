@@ -1,0 +1,276 @@
+//! Attempts: what is tried again, how often and with what; what is not; and how a scan is ended
+//! by people.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use prowler_operator::api::{Provider, Scan};
+use prowler_operator::domain::clock::Clock as _;
+use serde_json::{Value, json};
+
+use crate::support::operator::{ACCOUNT, Operator, World, scanning};
+
+async fn one_provider(operator: &Operator, limits: Value) -> World {
+    let world = operator.tenant_with(json!({ "limits": limits })).await;
+    operator.provider(&world, "p", ACCOUNT).await;
+    world
+}
+
+async fn says(operator: &Operator, world: &World) -> String {
+    operator.says::<Scan>(&world.namespace, "s").await
+}
+
+async fn status(operator: &Operator, world: &World) -> Value {
+    operator.status::<Scan>(&world.namespace, "s").await
+}
+
+/// Lets the next attempt start; its Job.
+async fn start(operator: &Operator, world: &World) -> Job {
+    assert_eq!(operator.admit().await, 1);
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    operator.job_of(world, "s").await
+}
+
+/// Seconds until the next attempt.
+async fn pause(operator: &Operator) -> i64 {
+    let at = operator.sql("select extract(epoch from next_attempt_at)::bigint from scans");
+    at.await.parse::<i64>().unwrap() - operator.clock.now().as_second()
+}
+
+fn memory(job: &Job) -> String {
+    let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+    let scan = &pod.init_containers.as_ref().unwrap()[0];
+    let limits = scan.resources.as_ref().unwrap().limits.as_ref().unwrap();
+    limits["memory"].0.clone()
+}
+
+/// Reasons of the failed attempts that the status shows.
+async fn attempts(operator: &Operator, world: &World) -> Vec<String> {
+    let shown = status(operator, world).await;
+    let list = shown["attempts"].as_array().cloned().unwrap_or_default();
+    list.iter()
+        .map(|one| format!("{} {}", one["attempt"], one["reason"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_attempt_that_failed_is_made_again_after_a_pause_that_doubles_up_to_the_last() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    let first = start(&operator, &world).await;
+    operator.fails(&world, "s", 1, "Error", "boom").await;
+    assert_eq!(says(&operator, &world).await, "InProgress Queued");
+    let message = operator.message::<Scan>(&world.namespace, "s").await;
+    assert!(
+        message.starts_with("Attempt 1 failed; the next starts at ")
+            && message.ends_with("Prowler ended with exit code 1: boom"),
+        "{message}"
+    );
+    assert_eq!(attempts(&operator, &world).await, ["1 ScanFailed"]);
+    assert_eq!(pause(&operator).await, 30);
+    assert_eq!(operator.admit().await, 0, "not before the pause is over");
+    // The account is free for others in the meantime.
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+    operator.wait(30);
+    let second = start(&operator, &world).await;
+    assert_ne!(first.name_any(), second.name_any());
+    operator.fails(&world, "s", 1, "Error", "boom").await;
+    assert_eq!(pause(&operator).await, 60);
+    operator.wait(60);
+    start(&operator, &world).await;
+    operator.fails(&world, "s", 1, "Error", "boom").await;
+    assert_eq!(says(&operator, &world).await, "Failed ScanFailed");
+    assert_eq!(
+        attempts(&operator, &world).await,
+        ["1 ScanFailed", "2 ScanFailed", "3 ScanFailed"]
+    );
+    let shown = status(&operator, &world).await;
+    assert_eq!(
+        json!([shown["state"], shown["stage"], shown["attempt"]]),
+        json!(["failed", "Done", 3])
+    );
+    assert_eq!(shown["durationSeconds"], json!(90));
+    operator.wait(24 * 3600);
+    assert_eq!(operator.admit().await, 0, "three are enough");
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    let provider = operator.status::<Provider>(&world.namespace, "p").await;
+    assert_eq!(provider["lastScan"]["state"], json!("failed"));
+}
+
+#[tokio::test]
+async fn out_of_memory_gets_half_as_much_again_and_never_more_than_the_limit() {
+    let retry = json!({ "retry": { "maxAttempts": 4 } });
+    let operator = Operator::configured(retry).await;
+    let world = one_provider(&operator, json!({ "scanMemory": "4Gi" })).await;
+    operator.scan(&world, "s", "p").await;
+    let gib: i64 = 1 << 30;
+    for expected in [
+        "2Gi".to_owned(),
+        (3 * gib).to_string(),
+        (4 * gib).to_string(),
+        (4 * gib).to_string(),
+    ] {
+        operator.wait(3600);
+        let job = start(&operator, &world).await;
+        assert_eq!(memory(&job), expected);
+        operator.fails(&world, "s", 137, "OOMKilled", "").await;
+    }
+    assert_eq!(says(&operator, &world).await, "Failed OOMKilled");
+    // The status shows the last three of four.
+    assert_eq!(
+        attempts(&operator, &world).await,
+        ["2 OOMKilled", "3 OOMKilled", "4 OOMKilled"]
+    );
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_open_the_account_are_not_tried_again() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    start(&operator, &world).await;
+    let said = "botocore.exceptions.ClientError: (InvalidClientTokenId)";
+    operator.fails(&world, "s", 1, "Error", said).await;
+    assert_eq!(says(&operator, &world).await, "Failed AuthenticationFailed");
+    assert_eq!(operator.admit().await, 0);
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    let connected = operator
+        .condition::<Provider>(&world.namespace, "p", "Connected")
+        .await;
+    let (status, reason, _) = connected.unwrap();
+    assert_eq!((&*status, &*reason), ("False", "AuthenticationFailed"));
+    // The account is stored all the same: Connected never gates Ready.
+    assert_eq!(
+        operator.says::<Provider>(&world.namespace, "p").await,
+        "Current Succeeded"
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_deleted_is_made_again() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    let job = operator.running_scan(&world, "s", "p").await;
+    operator
+        .delete::<Job>(&world.namespace, &job.name_any())
+        .await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(attempts(&operator, &world).await, ["1 PodLost"]);
+    operator.wait(3600);
+    let again = start(&operator, &world).await;
+    assert_ne!(again.uid(), job.uid());
+    operator.complete(&world, "s").await;
+    assert_eq!(says(&operator, &world).await, "Current Completed");
+    assert_eq!(attempts(&operator, &world).await, ["1 PodLost"]);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_since_admission_is_not_given_to_the_pod() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    operator.admit().await;
+    let label = json!({ "metadata": { "labels": { "prowler-operator.dev/credentials": null } } });
+    operator
+        .patch::<Secret>(&world.namespace, "p-keys", label)
+        .await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "Failed SecretNotAllowed");
+    assert_eq!(operator.jobs(&world).await.len(), 0);
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+}
+
+#[tokio::test]
+async fn an_account_without_credentials_is_not_scanned() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    let spec = json!({ "provider": "aws", "uid": ACCOUNT });
+    let says_provider = operator
+        .becomes::<Provider>(&world.namespace, "p", spec)
+        .await;
+    assert_eq!(says_provider, "Current Succeeded");
+    operator.scan(&world, "s", "p").await;
+    operator.admit().await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "Failed CredentialsMissing");
+    assert_eq!(operator.jobs(&world).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_scan_that_waits_is_cancelled_at_once_and_stays_so() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    let cancel = |yes: bool| json!({ "spec": { "cancel": yes } });
+    operator
+        .patch::<Scan>(&world.namespace, "s", cancel(true))
+        .await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "Failed Cancelled");
+    let message = operator.message::<Scan>(&world.namespace, "s").await;
+    assert_eq!(message, "Cancelled by its spec.");
+    assert_eq!(operator.admit().await, 0);
+    let back = json!({ "spec": { "providerRef": { "name": "p" }, "cancel": false } });
+    let refused = operator
+        .try_apply::<Scan>(&world.namespace, "s", back)
+        .await;
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("a cancelled scan stays cancelled"), "{told}");
+}
+
+#[tokio::test]
+async fn a_scan_that_runs_is_cancelled_and_holds_its_account_until_its_pod_is_gone() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    let job = operator.running_scan(&world, "s", "p").await;
+    operator.pod(&job, scanning()).await;
+    operator.scan(&world, "next", "p").await;
+    let cancel = json!({ "spec": { "cancel": true } });
+    operator.patch::<Scan>(&world.namespace, "s", cancel).await;
+    operator.pass::<Scan>(&world.namespace, "s").await;
+    operator.pass::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "Failed Cancelled");
+    assert!(
+        operator
+            .is_gone::<Job>(&world.namespace, &job.name_any())
+            .await
+    );
+    assert_eq!(operator.admit().await, 0, "a pod with keys still runs");
+    operator.collect_garbage(&world).await;
+    operator.pass::<Scan>(&world.namespace, "s").await;
+    assert_eq!(operator.admit().await, 1);
+    // Its zombie may not publish: the row no longer is an attempt that runs.
+    assert_eq!(
+        operator.count("scans where state = 'executing'").await,
+        1,
+        "the next one"
+    );
+}
+
+#[tokio::test]
+async fn a_scan_whose_provider_goes_says_so_as_long_as_it_is_there() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    operator.deletes::<Provider>(&world.namespace, "p").await;
+    for _ in 0..2 {
+        operator.follow::<Scan>(&world.namespace, "s").await;
+        assert_eq!(says(&operator, &world).await, "Failed ProviderDeleted");
+        // A namesake is another account.
+        operator.aws_secret(&world.namespace, "other-keys").await;
+        let spec = crate::support::operator::aws("210987654321", "other-keys");
+        operator
+            .becomes::<Provider>(&world.namespace, "p", spec)
+            .await;
+        operator
+            .delete::<Secret>(&world.namespace, "other-keys")
+            .await;
+    }
+    assert_eq!(operator.count("scans").await, 0);
+    operator.wait(8 * 24 * 3600);
+    for _ in 0..2 {
+        operator.pass::<Scan>(&world.namespace, "s").await;
+    }
+    assert!(operator.is_gone::<Scan>(&world.namespace, "s").await);
+}

@@ -1,0 +1,295 @@
+//! Schedules whose due times meet trouble: a scan that still runs, a controller that was away, a
+//! suspension, too much history, the schedule's own end.
+
+use jiff::{SignedDuration, Timestamp};
+use prowler_operator::api::{Scan, ScanSchedule, Tenant};
+use prowler_operator::domain::clock::Clock as _;
+use serde_json::{Value, json};
+
+use super::schedules::{clock, finish_all, later, made, scheduled, status};
+use crate::support::operator::{Operator, World, scanning};
+
+const QUARTER: i64 = 900;
+
+/// A schedule of one Provider, every quarter of an hour, with more in its spec.
+async fn quarterly(operator: &Operator, more: Value) -> World {
+    let mut spec = json!({ "schedule": "*/15 * * * *" });
+    for (key, value) in more.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    scheduled(operator, &["p"], spec).await
+}
+
+/// States of the slots, by due time.
+async fn slots(operator: &Operator) -> String {
+    operator
+        .sql("select string_agg(state, ' ' order by due_at) from schedule_slots")
+        .await
+}
+
+/// States of the scans, oldest first.
+async fn states(operator: &Operator) -> String {
+    operator
+        .sql("select string_agg(state, ' ' order by due_at nulls first, id) from scans")
+        .await
+}
+
+/// Lets the one Scan there is run.
+async fn start(operator: &Operator, world: &World) -> k8s_openapi::api::batch::v1::Job {
+    operator.admit().await;
+    operator.schedules_rest(world).await;
+    let running = operator
+        .sql("select name from scans where holds_account")
+        .await;
+    operator.job_of(world, &running).await
+}
+
+#[tokio::test]
+async fn forbid_leaves_a_due_time_out_while_the_last_scan_runs_or_waits() {
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({})).await;
+    later(&operator, &world, QUARTER).await;
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(slots(&operator).await, "claimed skipped");
+    start(&operator, &world).await;
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(slots(&operator).await, "claimed skipped skipped");
+    finish_all(&operator, &world).await;
+    // What was left out is not made up for.
+    operator.schedules_rest(&world).await;
+    assert_eq!(operator.count("scans").await, 1);
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(slots(&operator).await, "claimed skipped skipped claimed");
+    assert_eq!(operator.count("scans").await, 2);
+}
+
+#[tokio::test]
+async fn allow_lets_one_scan_wait_behind_the_one_that_runs() {
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({ "concurrencyPolicy": "Allow" })).await;
+    later(&operator, &world, QUARTER).await;
+    start(&operator, &world).await;
+    later(&operator, &world, QUARTER).await;
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(slots(&operator).await, "claimed claimed skipped");
+    assert_eq!(states(&operator).await, "executing available");
+    assert_eq!(operator.admit().await, 0, "one account, one scan");
+    assert_eq!(status(&operator, &world).await["active"], json!(2));
+}
+
+#[tokio::test]
+async fn replace_ends_the_scan_that_runs_and_waits_for_its_pod() {
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({ "concurrencyPolicy": "Replace" })).await;
+    later(&operator, &world, QUARTER).await;
+    let job = start(&operator, &world).await;
+    operator.pod(&job, scanning()).await;
+    operator.wait(QUARTER);
+    for _ in 0..3 {
+        operator
+            .pass::<ScanSchedule>(&world.namespace, "nightly")
+            .await;
+        operator.pass_all::<Scan>(&world).await;
+    }
+    assert_eq!(states(&operator).await, "cancelled available");
+    assert_eq!(operator.admit().await, 0, "the pod is still there");
+    operator.collect_garbage(&world).await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(operator.admit().await, 1);
+    let replaced = operator
+        .sql("select name from scans where state = 'cancelled'")
+        .await;
+    let told = operator.message::<Scan>(&world.namespace, &replaced).await;
+    assert_eq!(told, "Replaced by the schedule's next scan.");
+    // One that still waits is replaced too: never more than one is left.
+    later(&operator, &world, QUARTER).await;
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(operator.count("scans where state = 'available'").await, 1);
+}
+
+#[tokio::test]
+async fn after_hours_of_silence_only_the_latest_due_time_is_made_up_for() {
+    let mut operator = Operator::new().await;
+    let world = quarterly(&operator, json!({})).await;
+    operator.wait(3 * 3600);
+    operator.restart().await;
+    let due = clock(&operator, 0);
+    operator.schedules_rest(&world).await;
+    assert_eq!(made(&operator, &world).await, [format!("p {due}")]);
+    let shown = status(&operator, &world).await;
+    assert_eq!(shown["missedCount"], json!(11));
+    let missed: Timestamp = shown["lastMissedTime"].as_str().unwrap().parse().unwrap();
+    let before = operator.clock.now() - SignedDuration::from_secs(QUARTER);
+    assert_eq!(missed, before);
+    operator.schedules_rest(&world).await;
+    assert_eq!(status(&operator, &world).await["missedCount"], json!(11));
+    let told = operator
+        .sql("select count(*) from schedules where last_missed_time < last_schedule_time")
+        .await;
+    assert_eq!(told, "1");
+}
+
+#[tokio::test]
+async fn past_its_deadline_a_due_time_is_missed_for_good() {
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({ "startingDeadlineSeconds": 300 })).await;
+    later(&operator, &world, QUARTER + 301).await;
+    assert_eq!(made(&operator, &world).await, [""; 0]);
+    let shown = status(&operator, &world).await;
+    assert_eq!(shown["missedCount"], json!(1));
+    assert!(shown["lastScheduleTime"].is_null(), "{shown:#}");
+    // The next one is late, but not too late.
+    later(&operator, &world, QUARTER - 1).await;
+    let due = clock(&operator, -300);
+    assert_eq!(made(&operator, &world).await, [format!("p {due}")]);
+    assert_eq!(status(&operator, &world).await["missedCount"], json!(1));
+}
+
+#[tokio::test]
+async fn a_claimed_due_time_whose_scan_could_not_be_made_in_time_is_missed() {
+    use crate::support::faults::Fault;
+
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({ "startingDeadlineSeconds": 60 })).await;
+    operator.wait(QUARTER);
+    operator.api.arm(1, Fault::Refuse);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    assert_eq!(slots(&operator).await, "claimed");
+    operator.api.reset();
+    later(&operator, &world, QUARTER - 60).await;
+    assert_eq!(slots(&operator).await, "missed");
+    assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
+    assert_eq!(status(&operator, &world).await["missedCount"], json!(1));
+}
+
+#[tokio::test]
+async fn jitter_puts_each_start_off_by_the_same_time_within_its_bound() {
+    const MOST: i64 = 12 * 3600;
+    let operator = Operator::new().await;
+    let spec = json!({ "interval": "24h", "jitterSeconds": MOST });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    let mut offsets = Vec::new();
+    for _ in 0..2 {
+        let put_off = operator
+            .sql(
+                "select string_agg(extract(epoch from next_attempt_at - due_at)::integer::text, ','
+                   order by provider_id) from scans where state = 'available'",
+            )
+            .await;
+        offsets.push(put_off);
+        assert_eq!(operator.admit().await, 0, "not yet");
+        later(&operator, &world, MOST).await;
+        finish_all(&operator, &world).await;
+        later(&operator, &world, MOST).await;
+    }
+    assert_eq!(offsets[0], offsets[1]);
+    let seconds: Vec<i64> = offsets[0].split(',').map(|n| n.parse().unwrap()).collect();
+    assert_eq!(seconds.len(), 2);
+    assert!(
+        seconds.iter().all(|n| (1..=MOST).contains(n)),
+        "{seconds:?}"
+    );
+}
+
+#[tokio::test]
+async fn old_scans_go_beyond_the_history_limits_and_their_rows_stay() {
+    let operator = Operator::new().await;
+    let limits = json!({ "successfulScansHistoryLimit": 2, "failedScansHistoryLimit": 0 });
+    let world = quarterly(&operator, limits).await;
+    for n in 0..4 {
+        later(&operator, &world, QUARTER).await;
+        if n == 1 {
+            start(&operator, &world).await;
+            let running = operator
+                .sql("select name from scans where holds_account")
+                .await;
+            operator.fails(&world, &running, 2, "Error", "usage").await;
+        } else {
+            finish_all(&operator, &world).await;
+        }
+    }
+    operator.schedules_rest(&world).await;
+    operator.schedules_rest(&world).await;
+    let kept = operator
+        .sql("select string_agg(name, ',' order by name) from scans where object_uid is not null")
+        .await;
+    assert_eq!(
+        operator.names::<Scan>(&world.namespace).await.join(","),
+        kept
+    );
+    let due = [clock(&operator, -QUARTER), clock(&operator, 0)];
+    let mut expected = due.map(|due| format!("p {due}"));
+    expected.sort();
+    assert_eq!(made(&operator, &world).await, expected);
+    assert_eq!(operator.count("scans").await, 4);
+}
+
+#[tokio::test]
+async fn a_deleted_schedule_ends_its_scans_and_comes_back_with_its_memory() {
+    let operator = Operator::new().await;
+    let spec = json!({ "interval": "24h", "providerRefs": [{ "name": "p" }] });
+    let world = scheduled(&operator, &["p"], spec.clone()).await;
+    start(&operator, &world).await;
+    let before = status(&operator, &world).await;
+    operator
+        .deletes::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.collect_garbage(&world).await;
+    operator.pass_all::<Scan>(&world).await;
+    operator.pass_all::<Scan>(&world).await;
+    assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
+    assert_eq!(states(&operator).await, "cancelled");
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+    assert_eq!(operator.count("schedules where is_deleted").await, 1);
+    // Half an interval later it is declared again: its anchor and its claims are what they were.
+    operator.wait(12 * 3600);
+    operator
+        .apply::<ScanSchedule>(&world.namespace, "nightly", spec)
+        .await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
+    let after = status(&operator, &world).await;
+    for field in ["scheduleId", "lastScheduleTime", "nextScheduleTime"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    later(&operator, &world, 12 * 3600).await;
+    assert_eq!(operator.names::<Scan>(&world.namespace).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_or_schedule_is_due_at_no_time() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *" });
+    let world = scheduled(&operator, &["p"], spec).await;
+    let suspend = json!({ "spec": { "suspend": true } });
+    let resume = json!({ "spec": { "suspend": false } });
+    for _ in 0..2 {
+        operator
+            .patch::<ScanSchedule>(&world.namespace, "nightly", suspend.clone())
+            .await;
+        later(&operator, &world, 2 * QUARTER).await;
+        assert_eq!(made(&operator, &world).await, [""; 0]);
+        let shown = status(&operator, &world).await;
+        assert!(shown["nextScheduleTime"].is_null(), "{shown:#}");
+        operator
+            .patch::<Tenant>("", &world.tenant, suspend.clone())
+            .await;
+        operator.follow::<Tenant>("", &world.tenant).await;
+        operator.reload().await;
+        operator
+            .patch::<ScanSchedule>(&world.namespace, "nightly", resume.clone())
+            .await;
+    }
+    operator.schedules_rest(&world).await;
+    assert_eq!(made(&operator, &world).await, [""; 0]);
+    operator.patch::<Tenant>("", &world.tenant, resume).await;
+    operator.follow::<Tenant>("", &world.tenant).await;
+    operator.reload().await;
+    // The latest is made up for, once.
+    operator.schedules_rest(&world).await;
+    assert_eq!(made(&operator, &world).await.len(), 1);
+    let shown = status(&operator, &world).await;
+    assert_eq!(shown["missedCount"], json!(3));
+}

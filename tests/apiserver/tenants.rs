@@ -1,0 +1,328 @@
+//! Tenants: who gets a namespace, what a tenant may ask for, and what becomes of all that lived
+//! in a namespace that changes hands.
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use serde_json::json;
+
+use crate::support::operator::{ACCOUNT, Operator, World, scanning, unique};
+
+/// Whether the controller may read the labelled Secrets of the namespace.
+async fn is_bound(operator: &Operator, namespace: &str) -> bool {
+    let name = "prowler-operator-secret-reader";
+    !operator.is_gone::<RoleBinding>(namespace, name).await
+}
+
+async fn holder(operator: &Operator, namespace: &str) -> String {
+    operator
+        .sql(&format!(
+            "select t.name from tenants t join tenant_namespaces n on n.tenant_id = t.id
+             where n.namespace = '{namespace}'"
+        ))
+        .await
+}
+
+#[tokio::test]
+async fn a_tenant_holds_the_namespaces_it_lists_and_no_other() {
+    let operator = Operator::new().await;
+    let [a, b, other] = three_namespaces(&operator).await;
+    let tenant = unique("tenant");
+    operator.claim(&tenant, &[&b, &a]).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Current Succeeded"
+    );
+    let status = operator.status::<Tenant>("", &tenant).await;
+    let mut both = [a.clone(), b.clone()];
+    both.sort();
+    assert_eq!(status["namespaces"], json!(both));
+    let id = operator.cx.installation.tenant(&tenant);
+    assert_eq!(status["tenantId"], json!(id.to_string()));
+    assert_eq!(holder(&operator, &a).await, tenant);
+    assert_eq!(holder(&operator, &other).await, "");
+    assert!(is_bound(&operator, &a).await && is_bound(&operator, &b).await);
+    assert!(!is_bound(&operator, &other).await);
+
+    operator.claim(&tenant, &[&a, &other]).await;
+    let status = operator.status::<Tenant>("", &tenant).await;
+    let mut both = [a.clone(), other.clone()];
+    both.sort();
+    assert_eq!(status["namespaces"], json!(both));
+    assert_eq!(holder(&operator, &b).await, "");
+    assert!(!is_bound(&operator, &b).await, "the right is taken back");
+    assert!(is_bound(&operator, &other).await);
+}
+
+async fn three_namespaces(operator: &Operator) -> [String; 3] {
+    [
+        operator.server.namespace().await,
+        operator.server.namespace().await,
+        operator.server.namespace().await,
+    ]
+}
+
+#[tokio::test]
+async fn the_second_to_claim_a_namespace_has_it_when_the_first_lets_go() {
+    let operator = Operator::new().await;
+    let [shared, home, own] = three_namespaces(&operator).await;
+    let (one, two) = (unique("tenant"), unique("tenant"));
+    operator.claim(&one, &[&home, &shared]).await;
+    operator.claim(&two, &[&own, &shared]).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &two).await,
+        "Failed NamespaceConflict"
+    );
+    assert_eq!(
+        operator.message::<Tenant>("", &two).await,
+        format!(
+            "Namespace {shared} belongs to Tenant {one}; remove it from spec.namespaces here or there."
+        )
+    );
+    // The rest is its own all the same.
+    let status = operator.status::<Tenant>("", &two).await;
+    assert_eq!(status["namespaces"], json!([own]));
+    assert_eq!(operator.says::<Tenant>("", &one).await, "Current Succeeded");
+
+    operator.claim(&one, &[&home]).await;
+    assert_eq!(
+        operator.now_says::<Tenant>("", &two).await,
+        "Current Succeeded"
+    );
+    assert_eq!(holder(&operator, &shared).await, two);
+    // And now the first is the second.
+    operator.reload().await;
+    operator.claim(&one, &[&home, &shared]).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &one).await,
+        "Failed NamespaceConflict"
+    );
+    operator.deletes::<Tenant>("", &two).await;
+    assert_eq!(
+        operator.now_says::<Tenant>("", &one).await,
+        "Current Succeeded"
+    );
+    assert_eq!(holder(&operator, &shared).await, one);
+}
+
+#[tokio::test]
+async fn a_namespace_that_nobody_holds_goes_to_the_elder_whoever_is_looked_at_first() {
+    let operator = Operator::new().await;
+    let namespace = operator.server.namespace().await;
+    // Made within a second, the name decides.
+    let (elder, younger) = (format!("{namespace}-a"), format!("{namespace}-b"));
+    let spec = json!({ "namespaces": [namespace] });
+    operator.apply::<Tenant>("", &elder, spec.clone()).await;
+    operator.apply::<Tenant>("", &younger, spec).await;
+    for (tenant, says) in [
+        (&younger, "Failed NamespaceConflict"),
+        (&elder, "Current Succeeded"),
+        (&younger, "Failed NamespaceConflict"),
+    ] {
+        assert_eq!(operator.now_says::<Tenant>("", tenant).await, says);
+        operator.reload().await;
+    }
+    assert_eq!(holder(&operator, &namespace).await, elder);
+}
+
+#[tokio::test]
+async fn two_controllers_give_a_namespace_to_one_tenant() {
+    let operator = Operator::new().await;
+    let other = operator.beside(0).await;
+    for _ in 0..5 {
+        let namespace = operator.server.namespace().await;
+        let tenants = [unique("tenant"), unique("tenant")];
+        for tenant in &tenants {
+            let spec = json!({ "namespaces": [namespace] });
+            operator.apply::<Tenant>("", tenant, spec).await;
+            operator.pass::<Tenant>("", tenant).await;
+        }
+        tokio::join!(
+            operator.follow::<Tenant>("", &tenants[0]),
+            other.follow::<Tenant>("", &tenants[1]),
+        );
+        let mut says = Vec::new();
+        for tenant in &tenants {
+            says.push(operator.says::<Tenant>("", tenant).await);
+        }
+        says.sort();
+        assert_eq!(says, ["Current Succeeded", "Failed NamespaceConflict"]);
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_may_be_claimed_before_it_exists_and_after_it_went() {
+    let operator = Operator::new().await;
+    let (tenant, later) = (unique("tenant"), unique("later"));
+    operator.claim(&tenant, &[&later]).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Current Succeeded"
+    );
+    assert_eq!(holder(&operator, &later).await, tenant);
+    operator.make_namespace(&later).await;
+    assert_eq!(
+        operator.now_says::<Tenant>("", &tenant).await,
+        "Current Succeeded"
+    );
+    assert!(is_bound(&operator, &later).await);
+}
+
+#[tokio::test]
+async fn wishes_above_the_ceilings_are_all_named_and_nothing_of_them_is_stored() {
+    let operator = Operator::new().await;
+    let (tenant, namespace) = (unique("tenant"), operator.server.namespace().await);
+    let with = |limits: serde_json::Value| json!({ "namespaces": [namespace], "limits": limits });
+    let greedy = with(json!({ "concurrentScans": 51, "providers": 3, "scanMemory": "17Gi" }));
+    operator.tenant_is(&tenant, greedy.clone()).await;
+    let message = operator.message::<Tenant>("", &tenant).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Failed LimitExceeded"
+    );
+    for part in [
+        "spec.limits.concurrentScans: 51 is more than the 50",
+        "spec.limits.scanMemory: 17Gi is more than the 16Gi",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(holder(&operator, &namespace).await, "");
+
+    let modest = with(json!({ "concurrentScans": 50, "providers": 3, "scanMemory": "16Gi" }));
+    operator.tenant_is(&tenant, modest).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Current Succeeded"
+    );
+    operator.tenant_is(&tenant, greedy).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Failed LimitExceeded"
+    );
+    // What it had it keeps.
+    assert_eq!(holder(&operator, &namespace).await, tenant);
+    let stored = format!("select concurrent_scans from tenants where name = '{tenant}'");
+    assert_eq!(operator.sql(&stored).await, "50");
+}
+
+#[tokio::test]
+async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
+    let operator = Operator::new().await;
+    let [moving, home, _] = three_namespaces(&operator).await;
+    let one = World {
+        tenant: unique("tenant"),
+        namespace: moving.clone(),
+    };
+    let two = unique("tenant");
+    operator.claim(&one.tenant, &[&moving, &home]).await;
+    operator.provider(&one, "production", ACCOUNT).await;
+    let refs = json!([{ "name": "production" }]);
+    let spec = json!({ "providerRefs": refs });
+    operator
+        .apply::<ProviderGroup>(&moving, "group", spec)
+        .await;
+    let spec =
+        json!({ "permissions": ["MANAGE_SCANS"], "providerGroupRefs": [{ "name": "group" }] });
+    operator.apply::<Role>(&moving, "auditor", spec).await;
+    let spec = json!({ "schedule": "0 2 * * *", "providerRefs": refs });
+    operator
+        .apply::<ScanSchedule>(&moving, "nightly", spec)
+        .await;
+    operator.running_scan(&one, "past", "production").await;
+    operator.complete(&one, "past").await;
+    operator.settle(&one).await;
+    let job = operator.running_scan(&one, "now", "production").await;
+    operator.pod(&job, scanning()).await;
+    let before = operator.status::<Provider>(&moving, "production").await;
+    operator.claim(&two, &[&moving]).await;
+
+    let less = json!({ "namespaces": [home] });
+    operator.apply::<Tenant>("", &one.tenant, less).await;
+    operator.pass::<Tenant>("", &one.tenant).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &one.tenant).await,
+        "InProgress Progressing"
+    );
+    assert_eq!(
+        operator.message::<Tenant>("", &one.tenant).await,
+        "Waiting for the pods of 1 scans to end."
+    );
+    // As long as a pod runs the namespace is the first tenant's, and nothing new is stored there.
+    operator.round(&one).await;
+    assert_eq!(
+        operator.now_says::<Tenant>("", &two).await,
+        "Failed NamespaceConflict"
+    );
+    assert_eq!(
+        operator.says::<Provider>(&moving, "production").await,
+        "InProgress TenantNotFound"
+    );
+
+    operator.collect_garbage(&one).await;
+    assert_eq!(
+        operator.now_says::<Tenant>("", &one.tenant).await,
+        "Current Succeeded"
+    );
+    let left = operator.rows(operator.tenant_id(&one)).await;
+    let tables: Vec<_> = left.keys().collect();
+    assert_eq!(tables, ["tenant_namespaces", "tenants"], "{left:#?}");
+    assert_eq!(left["tenant_namespaces"][0]["namespace"], json!(home));
+
+    assert_eq!(
+        operator.now_says::<Tenant>("", &two).await,
+        "Current Succeeded"
+    );
+    operator.reload().await;
+    assert_eq!(
+        operator.now_says::<Provider>(&moving, "production").await,
+        "Current Succeeded"
+    );
+    let after = operator.status::<Provider>(&moving, "production").await;
+    assert_eq!(after["tenant"], json!(two));
+    assert_ne!(after["providerId"], before["providerId"]);
+    assert!(after["lastScan"].is_null(), "the other tenant's: {after:#}");
+    // Scans say how they went as long as they are there.
+    for (scan, says) in [
+        ("past", "Current Completed"),
+        ("now", "Failed ProviderDeleted"),
+    ] {
+        assert_eq!(operator.now_says::<Scan>(&moving, scan).await, says);
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_starts_nothing_and_lets_what_runs_end() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "runs", ACCOUNT).await;
+    operator.running_scan(&world, "running", "runs").await;
+    let spec = |suspend| json!({ "namespaces": [world.namespace], "suspend": suspend });
+    operator.tenant_is(&world.tenant, spec(true)).await;
+    let suspended = operator
+        .condition::<Tenant>("", &world.tenant, "Suspended")
+        .await;
+    assert_eq!(suspended.unwrap().0, "True");
+    assert_eq!(
+        operator.says::<Tenant>("", &world.tenant).await,
+        "Current Succeeded"
+    );
+    // Definitions are stored, what ran goes on.
+    let provider = operator.provider(&world, "waits", "210987654321").await;
+    assert!(provider.status.unwrap().provider_id.is_some());
+    operator.scan(&world, "waiting", "waits").await;
+    assert_eq!(operator.admit().await, 0);
+    assert_eq!(
+        operator.message::<Scan>(&world.namespace, "waiting").await,
+        "Waiting: its Tenant or Provider is suspended."
+    );
+    operator.complete(&world, "running").await;
+    assert_eq!(
+        operator.says::<Scan>(&world.namespace, "running").await,
+        "Current Completed"
+    );
+    operator.tenant_is(&world.tenant, spec(false)).await;
+    let suspended = operator
+        .condition::<Tenant>("", &world.tenant, "Suspended")
+        .await;
+    assert!(suspended.is_none());
+    assert_eq!(operator.admit().await, 1);
+}
