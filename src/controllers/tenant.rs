@@ -65,8 +65,11 @@ impl Reconcile for Tenant {
         status.namespaces = claimed.held.iter().cloned().collect();
         status.providers = Some(providers);
         status.active_scans = Some(active);
-        if let Some((reason, message)) = claimed.refused {
-            return Ok(Outcome::stalled(reason, message).again_in(Duration::from_secs(30)));
+        if let Some((reason, _)) = claimed.refused.first() {
+            let sentences: Vec<_> = claimed.refused.iter().map(|(_, why)| &**why).collect();
+            return Ok(
+                Outcome::stalled(*reason, sentences.join(" ")).again_in(Duration::from_secs(30))
+            );
         }
         if let Some(message) = released.waiting {
             return Ok(
@@ -260,7 +263,7 @@ fn violations(spec: &TenantSpec, limits: &Limits) -> Vec<Violation> {
 struct Claims {
     wanted: BTreeSet<String>,
     held: BTreeSet<String>,
-    refused: Option<(Reason, String)>,
+    refused: Vec<(Reason, String)>,
 }
 
 /// Claims every namespace the spec names and may have.
@@ -269,16 +272,14 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
     let mut claims = Claims {
         wanted,
         held: BTreeSet::new(),
-        refused: None,
+        refused: Vec::new(),
     };
     for namespace in claims.wanted.clone() {
         if is_denied(&namespace, cx) {
             let message = format!(
                 "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
             );
-            claims
-                .refused
-                .get_or_insert((Reason::NamespaceDenied, message));
+            claims.refused.push((Reason::NamespaceDenied, message));
             claims.wanted.remove(&namespace);
             continue;
         }
@@ -301,9 +302,7 @@ async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Er
                 let message = format!(
                     "Namespace {namespace} belongs to Tenant {to}; remove it from spec.namespaces here or there."
                 );
-                claims
-                    .refused
-                    .get_or_insert((Reason::NamespaceConflict, message));
+                claims.refused.push((Reason::NamespaceConflict, message));
             }
         }
     }

@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use serde_json::json;
 
-use crate::support::operator::{ACCOUNT, Operator, World, scanning, unique};
+use crate::support::operator::{ACCOUNT, OWN_NAMESPACE, Operator, World, scanning, unique};
 
 /// Whether the controller may read the labelled Secrets of the namespace.
 async fn is_bound(operator: &Operator, namespace: &str) -> bool {
@@ -147,6 +147,36 @@ async fn two_controllers_give_a_namespace_to_one_tenant() {
         says.sort();
         assert_eq!(says, ["Current Succeeded", "Failed NamespaceConflict"]);
     }
+}
+
+#[tokio::test]
+async fn namespaces_that_can_be_nobody_s_are_named_all_at_once_and_the_others_held() {
+    let operator = Operator::new().await;
+    let [own, taken, _] = three_namespaces(&operator).await;
+    let (first, tenant) = (unique("tenant"), unique("tenant"));
+    operator.claim(&first, &[&taken]).await;
+    let namespaces = ["denied-here", OWN_NAMESPACE, &taken, &own];
+    operator.claim(&tenant, &namespaces).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Failed NamespaceDenied"
+    );
+    let message = operator.message::<Tenant>("", &tenant).await;
+    for part in [
+        "Namespace denied-here can belong to no tenant",
+        &format!("Namespace {OWN_NAMESPACE} can belong to no tenant"),
+        &format!("Namespace {taken} belongs to Tenant {first}"),
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let status = operator.status::<Tenant>("", &tenant).await;
+    assert_eq!(status["namespaces"], json!([own]));
+    assert_eq!(holder(&operator, OWN_NAMESPACE).await, "");
+    operator.claim(&tenant, &[&own]).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &tenant).await,
+        "Current Succeeded"
+    );
 }
 
 #[tokio::test]
