@@ -62,7 +62,13 @@ impl Reconcile for Provider {
         };
         let valid = match rules::validate(&self.spec, &found) {
             Ok(valid) => valid,
-            Err(violations) => return Ok(self.refuse(&violations, status)),
+            Err(violations) => {
+                // Nothing of such a spec is stored but this: what is to rest must not go on.
+                let mut tx = cx.store.tenant(tenant.id).await?;
+                providers::set_suspend(&mut tx, object, self.spec.suspend).await?;
+                tx.commit().await?;
+                return Ok(self.refuse(&violations, status));
+            }
         };
         drop(values);
         self.show_credentials(status, &valid);

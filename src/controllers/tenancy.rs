@@ -84,11 +84,12 @@ impl Tenancy {
         }
         let mut fresh = HashMap::with_capacity(claims.len());
         for claim in claims {
-            let Ok(spec) = serde_json::from_value(claim.spec) else {
+            let Ok(mut spec) = serde_json::from_value::<TenantSpec>(claim.spec) else {
                 // One row that cannot be read must not take the others their tenants away.
                 tracing::warn!(tenant = %claim.tenant, "the stored spec cannot be read; the Tenant's next pass writes it anew");
                 continue;
             };
+            spec.suspend = claim.suspend;
             let view = TenantView {
                 id: claim.tenant,
                 name: claim.name,

@@ -32,6 +32,11 @@ impl Reconcile for Tenant {
         let id = cx.installation.tenant(&name);
         let violations = violations(&self.spec, &cx.config.limits);
         if !violations.is_empty() {
+            // Nothing of such a spec is stored but this: what is to rest must not go on.
+            let mut tx = cx.store.tenant(id).await?;
+            tenants::set_suspend(&mut tx, self.spec.suspend).await?;
+            tx.commit().await?;
+            provider::retell_namespaces(cx).await?;
             return Err(Error::Invalid(violations));
         }
         let record = self.record(&cx.config.limits)?;

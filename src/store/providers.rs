@@ -250,6 +250,25 @@ pub async fn mark(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Writes only whether the provider is suspended, of a spec that is refused otherwise. The next
+/// pass that stores it writes it whole.
+pub async fn set_suspend(
+    tx: &mut TenantTx,
+    object: ObjectUid,
+    suspend: bool,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update providers set suspend = $3, fingerprint = 0, updated_at = now()
+         where tenant_id = $1 and object_uid = $2 and not is_deleted and suspend <> $3",
+        tx.tenant().0,
+        object.0,
+        suspend,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// A provider as selectors see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {

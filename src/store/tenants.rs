@@ -62,6 +62,18 @@ pub async fn upsert(tx: &mut TenantTx, tenant: &TenantRecord) -> Result<Change, 
     Ok(Change::from_created(created))
 }
 
+/// Writes only whether the tenant is suspended, of a spec that is refused otherwise.
+pub async fn set_suspend(tx: &mut TenantTx, suspend: bool) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update tenants set suspend = $2, updated_at = now() where id = $1 and suspend <> $2",
+        tx.tenant().0,
+        suspend,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Providers not deleted, and scans that hold an account.
 pub async fn counts(tx: &mut TenantTx) -> Result<(i64, i64), StoreError> {
     let row = sqlx::query!(

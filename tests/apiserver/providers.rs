@@ -1,5 +1,6 @@
 //! Providers: what is stored of a spec, and what is said of one that may not be.
 
+use k8s_openapi::api::core::v1::Secret;
 use prowler_operator::api::{Provider, Scan, ScanSchedule, Tenant};
 use prowler_operator::controllers::driver;
 use serde_json::{Value, json};
@@ -291,4 +292,22 @@ async fn a_provider_deleted_in_its_first_pass_leaves_nothing() {
     operator.follow::<Provider>(namespace, "production").await;
     assert!(operator.is_gone::<Provider>(namespace, "production").await);
     assert_eq!(operator.count("providers").await, 0);
+}
+
+#[tokio::test]
+async fn a_provider_is_suspended_though_it_is_refused() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "production", ACCOUNT).await;
+    operator.scan(&world, "waiting", "production").await;
+    operator
+        .delete::<Secret>(&world.namespace, "production-keys")
+        .await;
+    for (suspend, admitted) in [(true, 0), (false, 1)] {
+        let mut spec = aws(ACCOUNT, "production-keys");
+        spec["suspend"] = json!(suspend);
+        let says = provider_is(&operator, &world, spec).await;
+        assert_eq!(says, "InProgress SecretNotFound");
+        assert_eq!(operator.admit().await, admitted, "suspend: {suspend}");
+    }
 }

@@ -356,3 +356,23 @@ async fn a_suspended_tenant_starts_nothing_and_lets_what_runs_end() {
     assert!(suspended.is_none());
     assert_eq!(operator.admit().await, 1);
 }
+
+#[tokio::test]
+async fn a_tenant_is_suspended_though_another_of_its_wishes_is_refused() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "production", ACCOUNT).await;
+    operator.scan(&world, "waiting", "production").await;
+    let spec = |suspend, scans| {
+        json!({ "namespaces": [world.namespace], "suspend": suspend,
+                "limits": { "concurrentScans": scans } })
+    };
+    operator.tenant_is(&world.tenant, spec(true, 51)).await;
+    assert_eq!(
+        operator.says::<Tenant>("", &world.tenant).await,
+        "Failed LimitExceeded"
+    );
+    assert_eq!(operator.admit().await, 0, "it says that it is suspended");
+    operator.tenant_is(&world.tenant, spec(false, 51)).await;
+    assert_eq!(operator.admit().await, 1);
+}
