@@ -356,9 +356,9 @@ impl Provider {
                     }
                     return Ok(Ok(id));
                 }
-                Stored::Full { limit } => {
+                Stored::Full { count, limit } => {
                     let message = format!(
-                        "Tenant {} has {limit} of {limit} Providers; delete one, or have spec.limits.providers of the Tenant raised.",
+                        "Tenant {} has {count} of {limit} Providers; delete one, or have spec.limits.providers of the Tenant raised.",
                         tenant.name
                     );
                     return Ok(Err(Outcome::stalled(Reason::TenantLimitReached, message)

@@ -57,9 +57,11 @@ pub enum Stored {
         /// Where it is, or was.
         name: ObjectName,
     },
-    /// The tenant has as many providers as it may.
+    /// The tenant has as many providers as it may, or more since its limit was lowered.
     Full {
-        /// How many that is.
+        /// How many it has.
+        count: i64,
+        /// How many it may have.
         limit: i32,
     },
 }
@@ -161,7 +163,7 @@ async fn insert(
     .fetch_one(tx.conn())
     .await?;
     if count >= i64::from(limit) {
-        return Ok(Stored::Full { limit });
+        return Ok(Stored::Full { count, limit });
     }
     if record.adopt
         && let Some(id) = adopt(tx, record).await?

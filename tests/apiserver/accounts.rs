@@ -144,6 +144,49 @@ async fn an_okta_domain_is_one_account_however_it_is_written() {
 }
 
 #[tokio::test]
+async fn one_provider_too_many_waits_until_another_goes_or_the_limit_is_raised() {
+    let operator = Operator::new().await;
+    let limits = |n| json!({ "limits": { "providers": n } });
+    let world = operator.tenant_with(limits(2)).await;
+    operator.provider(&world, "first", ACCOUNT).await;
+    operator.provider(&world, "second", OTHER).await;
+    operator.provider(&world, "third", THIRD).await;
+    assert_eq!(
+        says(&operator, &world, "third").await,
+        "Failed TenantLimitReached"
+    );
+    assert_eq!(
+        operator
+            .message::<Provider>(&world.namespace, "third")
+            .await,
+        format!(
+            "Tenant {} has 2 of 2 Providers; delete one, or have spec.limits.providers of the Tenant raised.",
+            world.tenant
+        )
+    );
+    operator
+        .deletes::<Provider>(&world.namespace, "first")
+        .await;
+    assert_eq!(says(&operator, &world, "third").await, "Current Succeeded");
+
+    // A limit that is lowered takes nothing away.
+    let spec = |n| json!({ "namespaces": [world.namespace], "limits": { "providers": n } });
+    operator.tenant_is(&world.tenant, spec(1)).await;
+    assert_eq!(says(&operator, &world, "second").await, "Current Succeeded");
+    operator.provider(&world, "fourth", ACCOUNT).await;
+    assert_eq!(
+        says(&operator, &world, "fourth").await,
+        "Failed TenantLimitReached"
+    );
+    let told = operator
+        .message::<Provider>(&world.namespace, "fourth")
+        .await;
+    assert!(told.contains("has 2 of 1 Providers"), "{told}");
+    operator.tenant_is(&world.tenant, spec(3)).await;
+    assert_eq!(says(&operator, &world, "fourth").await, "Current Succeeded");
+}
+
+#[tokio::test]
 async fn the_limit_of_providers_holds_however_many_come_at_once() {
     let operator = Operator::new().await;
     let limits = json!({ "limits": { "providers": 3 } });
