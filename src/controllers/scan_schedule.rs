@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
 use super::driver::{Cleanup, Outcome, Reconcile};
-use super::error::Error;
+use super::error::{Error, sentences};
 use super::provider_group::labels;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
@@ -43,7 +43,16 @@ impl Reconcile for ScanSchedule {
         let id = cx.installation.schedule(&name);
         let now = cx.clock.now();
         // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
-        self.times(id, now)?;
+        if let Err(violations) = self.times(id, now) {
+            let mut tx = cx.store.tenant(tenant.id).await?;
+            schedules::set_next(&mut tx, id, None).await?;
+            tx.commit().await?;
+            status.next_schedule_time = None;
+            let reason = violations
+                .first()
+                .map_or(Reason::InvalidSpec, Violation::reason);
+            return Ok(Outcome::stalled(reason, sentences(&violations)));
+        }
         let record = self.record(&name)?;
 
         let mut tx = cx.store.tenant(tenant.id).await?;
@@ -51,7 +60,7 @@ impl Reconcile for ScanSchedule {
         let all = providers::list(&mut tx).await?;
         let (chosen, missing) = choose(self, &name, &all);
         tx.commit().await?;
-        let schedule = self.times(id, remembered.anchor)?;
+        let schedule = self.times(id, remembered.anchor).map_err(Error::Invalid)?;
 
         let next = if self.spec.suspend || tenant.spec.suspend {
             self.rest(&tenant, id, cx).await?;
@@ -146,7 +155,7 @@ fn scan_name(schedule: &str, provider: &Listed, due_at: Timestamp) -> String {
 
 impl ScanSchedule {
     /// The due times the spec describes.
-    fn times(&self, id: ScheduleId, anchor: Timestamp) -> Result<Schedule, Error> {
+    fn times(&self, id: ScheduleId, anchor: Timestamp) -> Result<Schedule, Vec<Violation>> {
         let times = match (&self.spec.schedule, &self.spec.interval) {
             (Some(expression), _) => {
                 Schedule::parse(expression, self.spec.time_zone.as_deref(), id)
@@ -159,8 +168,7 @@ impl ScanSchedule {
                 "give a schedule or an interval",
             )]),
         };
-        let times = times.map_err(Error::Invalid)?;
-        Ok(times.with_deadline(self.spec.starting_deadline_seconds))
+        Ok(times?.with_deadline(self.spec.starting_deadline_seconds))
     }
 
     fn record(&self, name: &ObjectName) -> Result<ScheduleRecord, Error> {

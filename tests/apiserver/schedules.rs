@@ -164,6 +164,27 @@ async fn each_due_time_leads_to_one_scan_of_each_provider() {
 }
 
 #[tokio::test]
+async fn a_cron_expression_means_its_time_zone() {
+    let operator = Operator::new().await;
+    let with = |zone: Value| json!({ "schedule": "0 2 * * *", "timeZone": zone, "providerRefs": [{ "name": "p" }] });
+    let world = scheduled(&operator, &["p"], with(json!("Asia/Kolkata"))).await;
+    // Half past five hours ahead, all the year round.
+    for (zone, says, hour) in [
+        (json!("Asia/Kolkata"), "Current Succeeded", Some("20:30")),
+        (json!(null), "Current Succeeded", Some("02:00")),
+        (json!("Mars/Olympus"), "Failed UnknownTimeZone", None),
+        (json!("Etc/UTC"), "Current Succeeded", Some("02:00")),
+    ] {
+        let now = schedule_is(&operator, &world, with(zone.clone())).await;
+        assert_eq!(now, says, "{zone}");
+        // A schedule that cannot be read has no next time.
+        let next = status(&operator, &world).await["nextScheduleTime"].take();
+        let shown = next.as_str().map(|text| text[11..16].to_owned());
+        assert_eq!(shown.as_deref(), hour, "{zone}");
+    }
+}
+
+#[tokio::test]
 async fn an_interval_is_due_when_it_is_made_and_whenever_it_has_passed() {
     let operator = Operator::new().await;
     let world = scheduled(&operator, &["p"], json!({ "interval": "24h" })).await;
