@@ -252,7 +252,7 @@ impl ScanSchedule {
                 .copied()
                 .filter(|provider| open.contains(&provider.id))
                 .collect();
-            let busy = schedules::busy(&mut tx, &open).await?;
+            let busy = schedules::busy(&mut tx, id, &open).await?;
             let claims = self.claims(&chosen, &busy, due_at);
             let claimed = schedules::claim(&mut tx, id, due_at, &claims).await?;
             if self.spec.concurrency_policy == ConcurrencyPolicy::Replace {
@@ -512,10 +512,6 @@ mod tests {
         let busy = |n: u128, queued| Busy {
             provider: ProviderId(Uuid::from_u128(n)),
             scan: crate::domain::ids::ScanId(Uuid::from_u128(n)),
-            name: ObjectName {
-                namespace: "a".into(),
-                name: "s".into(),
-            },
             queued,
         };
         let states = |policy| {

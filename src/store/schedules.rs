@@ -321,14 +321,19 @@ pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError
     Ok(())
 }
 
-/// Providers of the schedule's tenant that have a scan queued or running, by the Scan's name.
-pub async fn busy(tx: &mut TenantTx, providers: &[ProviderId]) -> Result<Vec<Busy>, StoreError> {
+/// Those of the providers that have a scan of this schedule queued or running.
+pub async fn busy(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    providers: &[ProviderId],
+) -> Result<Vec<Busy>, StoreError> {
     let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
     let rows = sqlx::query!(
-        "select provider_id, id, namespace, name, state from scans
-         where tenant_id = $1 and provider_id = any ($2)
+        "select provider_id, id, state from scans
+         where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3)
            and (state in ('available', 'executing') or holds_account)",
         tx.tenant().0,
+        id.0,
         &ids,
     )
     .fetch_all(tx.conn())
@@ -338,10 +343,6 @@ pub async fn busy(tx: &mut TenantTx, providers: &[ProviderId]) -> Result<Vec<Bus
         .map(|row| Busy {
             provider: ProviderId(row.provider_id),
             scan: ScanId(row.id),
-            name: ObjectName {
-                namespace: row.namespace,
-                name: row.name,
-            },
             queued: row.state == "available",
         })
         .collect())
@@ -354,8 +355,6 @@ pub struct Busy {
     pub provider: ProviderId,
     /// The scan.
     pub scan: ScanId,
-    /// Its object.
-    pub name: ObjectName,
     /// Not started yet.
     pub queued: bool,
 }

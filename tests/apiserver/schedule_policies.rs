@@ -108,6 +108,20 @@ async fn replace_ends_the_scan_that_runs_and_waits_for_its_pod() {
 }
 
 #[tokio::test]
+async fn a_scan_made_by_hand_is_none_of_the_schedule_s() {
+    for policy in ["Forbid", "Allow", "Replace"] {
+        let operator = Operator::new().await;
+        let world = quarterly(&operator, json!({ "concurrencyPolicy": policy })).await;
+        operator.running_scan(&world, "by-hand", "p").await;
+        later(&operator, &world, QUARTER).await;
+        // It is neither ended nor a reason to leave the due time out: the account is waited for.
+        assert_eq!(states(&operator).await, "executing available", "{policy}");
+        operator.complete(&world, "by-hand").await;
+        assert_eq!(operator.admit().await, 1, "{policy}");
+    }
+}
+
+#[tokio::test]
 async fn after_hours_of_silence_only_the_latest_due_time_is_made_up_for() {
     let mut operator = Operator::new().await;
     let world = quarterly(&operator, json!({})).await;
