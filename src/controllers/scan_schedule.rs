@@ -31,7 +31,8 @@ use crate::store::providers::{self, Listed};
 use crate::store::scans;
 use crate::store::schedules::{self, Busy, Claim, Remembered, ScheduleRecord};
 
-/// Seconds that a claimed slot may be late beyond the schedule's own deadline.
+/// Seconds that a claimed slot may be late beyond the schedule's own deadline: a pass that claims
+/// one at the last moment may still make its Scan.
 const CLAIMED_GRACE: i64 = 300;
 
 impl Reconcile for ScanSchedule {
@@ -237,12 +238,12 @@ impl ScanSchedule {
             schedules::missed(&mut tx, id, missed.last, count).await?;
         }
         // An account that joins a schedule of intervals does not wait for the next one: the slot
-        // that began last is its own too.
+        // that began last is its own too, as long as it may still start.
         let slot = match due.decision {
             Decision::Fire { slot } => Some(slot),
             _ => remembered
                 .last_slot
-                .filter(|_| self.spec.interval.is_some()),
+                .filter(|slot| self.spec.interval.is_some() && !self.is_late(*slot, now, 0)),
         };
         if let Some(due_at) = slot {
             let ids: Vec<_> = chosen.iter().map(|provider| provider.id).collect();
@@ -327,7 +328,8 @@ impl ScanSchedule {
         drop(tx);
         let api = Scan::api(cx, Some(&name.namespace));
         for slot in slots {
-            if self.is_too_late(&slot, cx.clock.now())
+            // Claimed in time, but nothing came of it until now.
+            if self.is_late(slot.due_at, cx.clock.now(), CLAIMED_GRACE)
                 && !self.lapse(&slot, &api, tenant, id, cx).await?
             {
                 continue;
@@ -353,13 +355,12 @@ impl ScanSchedule {
         Ok(())
     }
 
-    /// The slot was claimed in time, but nothing came of it until now.
-    fn is_too_late(&self, slot: &schedules::Claimed, now: Timestamp) -> bool {
-        let late = now.duration_since(slot.due_at).as_secs();
-        // A pass that claims a slot at the last moment may still make its Scan.
+    /// Whether a due time is more than `grace` seconds past the deadline.
+    fn is_late(&self, due_at: Timestamp, now: Timestamp, grace: i64) -> bool {
+        let late = now.duration_since(due_at).as_secs();
         self.spec
             .starting_deadline_seconds
-            .is_some_and(|deadline| late > deadline + CLAIMED_GRACE)
+            .is_some_and(|deadline| late > deadline + grace)
     }
 
     /// Gives a slot up whose Scan was never made. False: it was given up.

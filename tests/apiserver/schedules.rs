@@ -203,6 +203,29 @@ async fn an_interval_is_due_when_it_is_made_and_whenever_it_has_passed() {
 }
 
 #[tokio::test]
+async fn who_joins_an_interval_is_scanned_at_once_unless_it_is_too_late_for_that() {
+    for (deadline, scans) in [(json!(null), 2), (json!(600), 1)] {
+        let operator = Operator::new().await;
+        let spec = json!({ "interval": "24h", "startingDeadlineSeconds": deadline,
+                           "providerSelector": { "matchLabels": { "env": "prod" } } });
+        let world = scheduled(&operator, &["p", "q"], spec).await;
+        for (name, scans) in [("p", 1), ("q", scans)] {
+            let label = json!({ "metadata": { "labels": { "env": "prod" } } });
+            operator
+                .patch::<Provider>(&world.namespace, name, label)
+                .await;
+            operator.follow::<Provider>(&world.namespace, name).await;
+            operator.schedules_rest(&world).await;
+            assert_eq!(made(&operator, &world).await.len(), scans, "{deadline}");
+            operator.wait(6 * 3600);
+        }
+        // It was not late: it was not there.
+        let shown = status(&operator, &world).await;
+        assert!(shown["missedCount"].is_null(), "{deadline}: {shown:#}");
+    }
+}
+
+#[tokio::test]
 async fn a_scan_whose_making_was_not_answered_is_not_made_twice() {
     let operator = Operator::new().await;
     let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
