@@ -21,7 +21,7 @@ use crate::api::common::{LocalRef, Time};
 use crate::api::scan::{ScanSpec, Trigger};
 use crate::api::scan_schedule::{ConcurrencyPolicy, ScanScheduleStatus};
 use crate::api::{FIELD_MANAGER, Scan, ScanSchedule};
-use crate::domain::ids::{ObjectName, ScheduleId};
+use crate::domain::ids::{ObjectName, ProviderId, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::domain::schedule::{Decision, Schedule, duration};
 use crate::domain::selector;
@@ -254,7 +254,8 @@ impl ScanSchedule {
                 .filter(|provider| open.contains(&provider.id))
                 .collect();
             let busy = schedules::busy(&mut tx, id, &open).await?;
-            let claims = self.claims(&chosen, &busy, due_at);
+            let awaited = schedules::awaited(&mut tx, id, due_at, &open).await?;
+            let claims = self.claims(&chosen, &busy, &awaited, due_at);
             let claimed = schedules::claim(&mut tx, id, due_at, &claims).await?;
             if self.spec.concurrency_policy == ConcurrencyPolicy::Replace {
                 for scan in busy {
@@ -285,7 +286,15 @@ impl ScanSchedule {
         Ok(due.next)
     }
 
-    fn claims(&self, chosen: &[&Listed], busy: &[Busy], due_at: Timestamp) -> Vec<Claim> {
+    /// A Provider whose last slot waits for its Scan needs no other: else each due time that
+    /// passes while none can be made would lead to one more.
+    fn claims(
+        &self,
+        chosen: &[&Listed],
+        busy: &[Busy],
+        awaited: &[ProviderId],
+        due_at: Timestamp,
+    ) -> Vec<Claim> {
         let mut counts: BTreeMap<_, (usize, usize)> = BTreeMap::new();
         for scan in busy {
             let entry = counts.entry(scan.provider).or_default();
@@ -299,12 +308,13 @@ impl ScanSchedule {
             .iter()
             .map(|provider| {
                 let (running, queued) = counts.get(&provider.id).copied().unwrap_or_default();
-                let skip = match self.spec.concurrency_policy {
-                    ConcurrencyPolicy::Forbid => running + queued > 0,
-                    // One may wait behind the one that runs.
-                    ConcurrencyPolicy::Allow => queued > 0,
-                    ConcurrencyPolicy::Replace => false,
-                };
+                let skip = awaited.contains(&provider.id)
+                    || match self.spec.concurrency_policy {
+                        ConcurrencyPolicy::Forbid => running + queued > 0,
+                        // One may wait behind the one that runs.
+                        ConcurrencyPolicy::Allow => queued > 0,
+                        ConcurrencyPolicy::Replace => false,
+                    };
                 Claim {
                     provider: provider.id,
                     scan_name: scan_name(&self.name_any(), provider, due_at),
@@ -471,7 +481,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::ids::ProviderId;
 
     fn provider(n: u128) -> Listed {
         Listed {
@@ -508,7 +517,7 @@ mod tests {
     #[test]
     fn forbid_skips_what_is_busy_allow_lets_one_wait_replace_takes_over() {
         let due: Timestamp = "2026-11-23T02:00:00Z".parse().unwrap();
-        let all = [provider(1), provider(2), provider(3)];
+        let all = [provider(1), provider(2), provider(3), provider(4)];
         let chosen: Vec<_> = all.iter().collect();
         let busy = |n: u128, queued| Busy {
             provider: ProviderId(Uuid::from_u128(n)),
@@ -519,20 +528,22 @@ mod tests {
             let mut schedule =
                 ScanSchedule::new("s", crate::api::scan_schedule::ScanScheduleSpec::default());
             schedule.spec.concurrency_policy = policy;
-            let claims = schedule.claims(&chosen, &[busy(1, false), busy(2, true)], due);
+            let busy = [busy(1, false), busy(2, true)];
+            let awaited = [ProviderId(Uuid::from_u128(4))];
+            let claims = schedule.claims(&chosen, &busy, &awaited, due);
             claims.iter().map(|claim| claim.state).collect::<Vec<_>>()
         };
         assert_eq!(
             states(ConcurrencyPolicy::Forbid),
-            ["skipped", "skipped", "claimed"]
+            ["skipped", "skipped", "claimed", "skipped"]
         );
         assert_eq!(
             states(ConcurrencyPolicy::Allow),
-            ["claimed", "skipped", "claimed"]
+            ["claimed", "skipped", "claimed", "skipped"]
         );
         assert_eq!(
             states(ConcurrencyPolicy::Replace),
-            ["claimed", "claimed", "claimed"]
+            ["claimed", "claimed", "claimed", "skipped"]
         );
     }
 }

@@ -348,6 +348,28 @@ pub async fn busy(
         .collect())
 }
 
+/// Those of the providers for which an earlier slot of this schedule still waits for its scan.
+pub async fn awaited(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    due_at: Timestamp,
+    providers: &[ProviderId],
+) -> Result<Vec<ProviderId>, StoreError> {
+    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let awaited = sqlx::query_scalar!(
+        "select distinct provider_id from schedule_slots
+         where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3) and due_at < $4
+           and state = 'claimed' and scan_id is null",
+        tx.tenant().0,
+        id.0,
+        &ids,
+        due_at.to_sqlx() as _,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(awaited.into_iter().map(ProviderId).collect())
+}
+
 /// A scan that is queued or running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Busy {

@@ -226,6 +226,41 @@ async fn who_joins_an_interval_is_scanned_at_once_unless_it_is_too_late_for_that
 }
 
 #[tokio::test]
+async fn a_due_time_is_claimed_before_its_scan_is_made_and_the_scan_made_up_for() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    let due = clock(&operator, 0);
+    operator.api.arm(1, Fault::Refuse);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    let refused = operator.api.fired().unwrap();
+    assert!(
+        refused.starts_with("POST") && refused.contains("/prowlerscans"),
+        "{refused}"
+    );
+    assert_eq!(
+        operator
+            .count("schedule_slots where state = 'claimed'")
+            .await,
+        1
+    );
+    assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
+    // For hours nothing can be made; then there is one scan, not one for each of them.
+    for _ in 0..5 {
+        operator.wait(QUARTER);
+        operator.api.arm(1, Fault::Refuse);
+        operator
+            .pass::<ScanSchedule>(&world.namespace, "nightly")
+            .await;
+    }
+    operator.api.reset();
+    operator.schedules_rest(&world).await;
+    assert_eq!(made(&operator, &world).await, [format!("p {due}")]);
+}
+
+#[tokio::test]
 async fn a_scan_whose_making_was_not_answered_is_not_made_twice() {
     let operator = Operator::new().await;
     let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
