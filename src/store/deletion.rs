@@ -55,6 +55,7 @@ pub async fn step(
         deleted += scans(&mut tx, provider).await?;
     }
     if deleted == 0 {
+        tags(&mut tx).await?;
         sqlx::query!(
             "delete from providers where tenant_id = $1 and id = $2",
             tenant.0,
@@ -136,7 +137,7 @@ async fn findings(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreE
     Ok(deleted.cast_unsigned())
 }
 
-/// Resources, and the tags that no resource carries any more.
+/// Resources; their links to tags go with them.
 async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let deleted = sqlx::query!(
@@ -149,16 +150,19 @@ async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, Store
     .execute(tx.conn())
     .await?
     .rows_affected();
-    if deleted > 0 && deleted < BATCH.cast_unsigned() {
-        sqlx::query!(
-            "delete from resource_tags t where t.tenant_id = $1 and not exists (
-               select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
-            tenant,
-        )
-        .execute(tx.conn())
-        .await?;
-    }
     Ok(deleted)
+}
+
+/// Tags that no resource of the tenant carries any more.
+async fn tags(tx: &mut TenantTx) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from resource_tags t where t.tenant_id = $1 and not exists (
+           select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
+        tx.tenant().0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
 }
 
 /// Scans; records set aside go with them.

@@ -249,6 +249,16 @@ async fn a_deletion_waits_for_the_database_says_so_and_ends() {
 }
 
 #[tokio::test]
+async fn no_tag_is_left_though_the_resources_fill_their_last_batch() {
+    let operator = Operator::new().await;
+    let world = with_many_rows(&operator, 1, 5_000).await;
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    assert!(operator.is_gone::<Provider>(&world.namespace, "p").await);
+    assert_eq!(rows_left(&operator).await, 0);
+    assert_eq!(operator.count("resource_tags").await, 0);
+}
+
+#[tokio::test]
 async fn a_provider_goes_after_its_scan_s_pod_and_says_what_it_waits_for() {
     let operator = Operator::new().await;
     let world = operator.tenant().await;
