@@ -92,6 +92,8 @@ impl Reconcile for Scan {
             let mut tx = cx.store.tenant(tenant).await?;
             scans::detach(&mut tx, row.id).await?;
             tx.commit().await?;
+            // It may be the last that the Provider shows, cancelled only now.
+            self.wake_provider(&row, cx);
         }
         // Deleted in its first pass: a slot that led to it leads nowhere now.
         let name = super::name_of(self);
@@ -287,16 +289,20 @@ impl Scan {
         }
     }
 
-    fn wake_others(&self, row: &ScanRow, tenant: &TenantView, cx: &Context) {
+    /// Has the Provider show its last scan.
+    fn wake_provider(&self, row: &ScanRow, cx: &Context) {
         // Whether or not a watch has shown the Provider: its next pass must read the rows.
         cx.mirrors.forget_row(row.provider);
+        cx.wake.call_named::<Provider>(&ObjectName {
+            namespace: super::name_of(self).namespace,
+            name: self.spec.provider_ref.name.clone(),
+        });
+    }
+
+    fn wake_others(&self, row: &ScanRow, tenant: &TenantView, cx: &Context) {
+        self.wake_provider(row, cx);
         cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
         let name = super::name_of(self);
-        let provider = ObjectName {
-            namespace: name.namespace.clone(),
-            name: self.spec.provider_ref.name.clone(),
-        };
-        cx.wake.call_named::<Provider>(&provider);
         for owner in self
             .meta()
             .owner_references
