@@ -42,5 +42,7 @@ mod scans;
 mod schedule_policies;
 #[path = "apiserver/schedules.rs"]
 mod schedules;
+#[path = "apiserver/tenant_limits.rs"]
+mod tenant_limits;
 #[path = "apiserver/tenants.rs"]
 mod tenants;

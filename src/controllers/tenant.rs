@@ -32,9 +32,17 @@ impl Reconcile for Tenant {
         let id = cx.installation.tenant(&name);
         let violations = violations(&self.spec, &cx.config.limits);
         if !violations.is_empty() {
-            // Nothing of such a spec is stored but this: what is to rest must not go on.
+            // Nothing of such a spec is stored but this: what is to rest must not go on, and what
+            // was allowed once is no more than is allowed now.
+            let limits = &cx.config.limits;
             let mut tx = cx.store.tenant(id).await?;
-            tenants::set_suspend(&mut tx, self.spec.suspend).await?;
+            tenants::restrain(
+                &mut tx,
+                self.spec.suspend,
+                limits.concurrent_scans.ceiling,
+                limits.providers.ceiling,
+            )
+            .await?;
             tx.commit().await?;
             provider::retell_namespaces(cx).await?;
             return Err(Error::Invalid(violations));

@@ -62,12 +62,22 @@ pub async fn upsert(tx: &mut TenantTx, tenant: &TenantRecord) -> Result<Change, 
     Ok(Change::from_created(created))
 }
 
-/// Writes only whether the tenant is suspended, of a spec that is refused otherwise.
-pub async fn set_suspend(tx: &mut TenantTx, suspend: bool) -> Result<(), StoreError> {
+/// Of a spec that is refused: writes whether the tenant is suspended, and lowers its limits to
+/// the most there may be.
+pub async fn restrain(
+    tx: &mut TenantTx,
+    suspend: bool,
+    concurrent_scans: i32,
+    max_providers: i32,
+) -> Result<(), StoreError> {
     sqlx::query!(
-        "update tenants set suspend = $2, updated_at = now() where id = $1 and suspend <> $2",
+        "update tenants set suspend = $2, concurrent_scans = least(concurrent_scans, $3),
+           max_providers = least(max_providers, $4), updated_at = now()
+         where id = $1 and (suspend <> $2 or concurrent_scans > $3 or max_providers > $4)",
         tx.tenant().0,
         suspend,
+        concurrent_scans,
+        max_providers,
     )
     .execute(tx.conn())
     .await?;

@@ -1,5 +1,4 @@
-//! Tenants: who gets a namespace, what a tenant may ask for, and what becomes of all that lived
-//! in a namespace that changes hands.
+//! Tenants: who gets a namespace, and what becomes of all that lived in one that changes hands.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
@@ -13,7 +12,7 @@ async fn is_bound(operator: &Operator, namespace: &str) -> bool {
     !operator.is_gone::<RoleBinding>(namespace, name).await
 }
 
-async fn holder(operator: &Operator, namespace: &str) -> String {
+pub async fn holder(operator: &Operator, namespace: &str) -> String {
     operator
         .sql(&format!(
             "select t.name from tenants t join tenant_namespaces n on n.tenant_id = t.id
@@ -198,43 +197,6 @@ async fn a_namespace_may_be_claimed_before_it_exists_and_after_it_went() {
 }
 
 #[tokio::test]
-async fn wishes_above_the_ceilings_are_all_named_and_nothing_of_them_is_stored() {
-    let operator = Operator::new().await;
-    let (tenant, namespace) = (unique("tenant"), operator.server.namespace().await);
-    let with = |limits: serde_json::Value| json!({ "namespaces": [namespace], "limits": limits });
-    let greedy = with(json!({ "concurrentScans": 51, "providers": 3, "scanMemory": "17Gi" }));
-    operator.tenant_is(&tenant, greedy.clone()).await;
-    let message = operator.message::<Tenant>("", &tenant).await;
-    assert_eq!(
-        operator.says::<Tenant>("", &tenant).await,
-        "Failed LimitExceeded"
-    );
-    for part in [
-        "spec.limits.concurrentScans: 51 is more than the 50",
-        "spec.limits.scanMemory: 17Gi is more than the 16Gi",
-    ] {
-        assert!(message.contains(part), "{message}");
-    }
-    assert_eq!(holder(&operator, &namespace).await, "");
-
-    let modest = with(json!({ "concurrentScans": 50, "providers": 3, "scanMemory": "16Gi" }));
-    operator.tenant_is(&tenant, modest).await;
-    assert_eq!(
-        operator.says::<Tenant>("", &tenant).await,
-        "Current Succeeded"
-    );
-    operator.tenant_is(&tenant, greedy).await;
-    assert_eq!(
-        operator.says::<Tenant>("", &tenant).await,
-        "Failed LimitExceeded"
-    );
-    // What it had it keeps.
-    assert_eq!(holder(&operator, &namespace).await, tenant);
-    let stored = format!("select concurrent_scans from tenants where name = '{tenant}'");
-    assert_eq!(operator.sql(&stored).await, "50");
-}
-
-#[tokio::test]
 async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
     let operator = Operator::new().await;
     let [moving, home, _] = three_namespaces(&operator).await;
@@ -317,62 +279,4 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
     ] {
         assert_eq!(operator.now_says::<Scan>(&moving, scan).await, says);
     }
-}
-
-#[tokio::test]
-async fn a_suspended_tenant_starts_nothing_and_lets_what_runs_end() {
-    let operator = Operator::new().await;
-    let world = operator.tenant().await;
-    operator.provider(&world, "runs", ACCOUNT).await;
-    operator.running_scan(&world, "running", "runs").await;
-    let spec = |suspend| json!({ "namespaces": [world.namespace], "suspend": suspend });
-    operator.tenant_is(&world.tenant, spec(true)).await;
-    let suspended = operator
-        .condition::<Tenant>("", &world.tenant, "Suspended")
-        .await;
-    assert_eq!(suspended.unwrap().0, "True");
-    assert_eq!(
-        operator.says::<Tenant>("", &world.tenant).await,
-        "Current Succeeded"
-    );
-    // Definitions are stored, what ran goes on.
-    let provider = operator.provider(&world, "waits", "210987654321").await;
-    assert!(provider.status.unwrap().provider_id.is_some());
-    operator.scan(&world, "waiting", "waits").await;
-    assert_eq!(operator.admit().await, 0);
-    assert_eq!(
-        operator.message::<Scan>(&world.namespace, "waiting").await,
-        "Waiting: its Tenant or Provider is suspended."
-    );
-    operator.complete(&world, "running").await;
-    assert_eq!(
-        operator.says::<Scan>(&world.namespace, "running").await,
-        "Current Completed"
-    );
-    operator.tenant_is(&world.tenant, spec(false)).await;
-    let suspended = operator
-        .condition::<Tenant>("", &world.tenant, "Suspended")
-        .await;
-    assert!(suspended.is_none());
-    assert_eq!(operator.admit().await, 1);
-}
-
-#[tokio::test]
-async fn a_tenant_is_suspended_though_another_of_its_wishes_is_refused() {
-    let operator = Operator::new().await;
-    let world = operator.tenant().await;
-    operator.provider(&world, "production", ACCOUNT).await;
-    operator.scan(&world, "waiting", "production").await;
-    let spec = |suspend, scans| {
-        json!({ "namespaces": [world.namespace], "suspend": suspend,
-                "limits": { "concurrentScans": scans } })
-    };
-    operator.tenant_is(&world.tenant, spec(true, 51)).await;
-    assert_eq!(
-        operator.says::<Tenant>("", &world.tenant).await,
-        "Failed LimitExceeded"
-    );
-    assert_eq!(operator.admit().await, 0, "it says that it is suspended");
-    operator.tenant_is(&world.tenant, spec(false, 51)).await;
-    assert_eq!(operator.admit().await, 1);
 }
