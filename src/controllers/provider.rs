@@ -35,7 +35,10 @@ impl Reconcile for Provider {
     async fn apply(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Outcome, Error> {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
-            Err(waiting) => return Ok(waiting),
+            Err(waiting) => {
+                (status.tenant, status.provider_id) = (None, None);
+                return Ok(waiting);
+            }
         };
         let seen = Seen::of(self.spec.credentials.as_ref(), &name, cx).await?;
         let (ceilings, images) = (launch::ceilings(&tenant, cx), launch::images(cx));

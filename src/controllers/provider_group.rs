@@ -25,7 +25,10 @@ impl Reconcile for ProviderGroup {
     ) -> Result<Outcome, Error> {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
-            Err(waiting) => return Ok(waiting),
+            Err(waiting) => {
+                (status.group_id, status.providers) = (None, None);
+                return Ok(waiting);
+            }
         };
         let id = cx.installation.group(&name);
         let mut tx = cx.store.tenant(tenant.id).await?;

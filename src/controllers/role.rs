@@ -19,7 +19,10 @@ impl Reconcile for Role {
     async fn apply(&self, status: &mut RoleStatus, cx: &Context) -> Result<Outcome, Error> {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
-            Err(waiting) => return Ok(waiting),
+            Err(waiting) => {
+                (status.role_id, status.permissions, status.provider_groups) = (None, None, None);
+                return Ok(waiting);
+            }
         };
         let object = uid_of(self)?;
         if !tenant.has_roles_in(&name.namespace) {

@@ -39,7 +39,11 @@ impl Reconcile for ScanSchedule {
     async fn apply(&self, status: &mut ScanScheduleStatus, cx: &Context) -> Result<Outcome, Error> {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
-            Err(waiting) => return Ok(waiting),
+            Err(waiting) => {
+                (status.schedule_id, status.next_schedule_time) = (None, None);
+                (status.active, status.providers) = (None, None);
+                return Ok(waiting);
+            }
         };
         let id = cx.installation.schedule(&name);
         let now = cx.clock.now();

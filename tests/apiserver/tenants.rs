@@ -248,6 +248,7 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
         operator.says::<Provider>(&moving, "production").await,
         "InProgress TenantNotFound"
     );
+    shows_no_rows(&operator, &moving).await;
 
     operator.collect_garbage(&one).await;
     assert_eq!(
@@ -278,5 +279,28 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
         ("now", "Failed ProviderDeleted"),
     ] {
         assert_eq!(operator.now_says::<Scan>(&moving, scan).await, says);
+    }
+}
+
+/// Nothing of a tenant that no longer holds the namespace is left in the objects' statuses.
+async fn shows_no_rows(operator: &Operator, namespace: &str) {
+    let provider = operator.status::<Provider>(namespace, "production").await;
+    let group = operator.status::<ProviderGroup>(namespace, "group").await;
+    let role = operator.status::<Role>(namespace, "auditor").await;
+    let schedule = operator.status::<ScanSchedule>(namespace, "nightly").await;
+    for shown in [
+        &provider["tenant"],
+        &provider["providerId"],
+        &group["groupId"],
+        &group["providers"],
+        &role["roleId"],
+        &role["permissions"],
+        &schedule["scheduleId"],
+        &schedule["nextScheduleTime"],
+    ] {
+        assert!(
+            shown.is_null(),
+            "{provider:#} {group:#} {role:#} {schedule:#}"
+        );
     }
 }
