@@ -1,27 +1,25 @@
 //! Tenant: its row, the namespaces it claims, and the right to read their labelled Secrets.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod limits;
+mod namespaces;
+
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ListParams;
-use kube::core::DeserializeGuard;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
+use self::limits::violations;
+use self::namespaces::{claim, release};
 use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
 use super::{Context, provider};
 use crate::api::Tenant;
 use crate::api::common::DeletionPolicy;
-use crate::api::tenant::{TenantSpec, TenantStatus};
+use crate::api::tenant::TenantStatus;
 use crate::config::file::Limits;
 use crate::domain::ids::{ObjectUid, TenantId};
-use crate::domain::provider::Violation;
-use crate::domain::quantity;
 use crate::domain::reason::Reason;
-use crate::store::admin::claims::{self, Claim};
+use crate::store::admin::claims;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::tenants::{self, TenantRecord};
 use crate::store::{Change, providers, scans};
@@ -151,38 +149,6 @@ impl Tenant {
         }))
     }
 
-    /// Another Tenant that names the namespace and was there first: it goes before this one as
-    /// long as nobody has claimed the namespace.
-    async fn elder(&self, namespace: &String, cx: &Context) -> Result<Option<String>, Error> {
-        let objects = match cx.wake.known::<Self>() {
-            Some(objects) => objects,
-            None => Api::<DeserializeGuard<Self>>::all(cx.client.clone())
-                .list(&ListParams::default())
-                .await?
-                .items
-                .into_iter()
-                .map(Arc::new)
-                .collect(),
-        };
-        let age = |tenant: &Self| {
-            let created = tenant
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0);
-            (created, tenant.name_any())
-        };
-        Ok(objects
-            .iter()
-            .filter_map(|object| object.0.as_ref().ok())
-            .find(|other| {
-                other.metadata.deletion_timestamp.is_none()
-                    && other.spec.namespaces.contains(namespace)
-                    && age(other) < age(self)
-            })
-            .map(ResourceExt::name_any))
-    }
-
     fn record(&self, limits: &Limits) -> Result<TenantRecord, Error> {
         let wishes = self.spec.limits.clone().unwrap_or_default();
         let spec = serde_json::to_value(&self.spec)
@@ -212,162 +178,6 @@ pub(super) fn uid_of<K: kube::Resource>(object: &K) -> Result<ObjectUid, Error> 
         .uid()
         .and_then(|uid| uid.parse().ok())
         .ok_or_else(|| Error::Operator("the object has no uid".to_owned()))
-}
-
-/// Wishes above the installation's ceilings, all at once.
-fn violations(spec: &TenantSpec, limits: &Limits) -> Vec<Violation> {
-    let wishes = spec.limits.clone().unwrap_or_default();
-    let mut found = Vec::new();
-    let mut check = |field: &str, over: bool, wish: String, ceiling: String| {
-        if over {
-            let sentence = format!(
-                "{wish} is more than the {ceiling} this installation allows; lower it, or have limits.{field}.ceiling raised in the chart's values"
-            );
-            found.push(Violation::new(
-                Reason::LimitExceeded,
-                format!("spec.limits.{field}"),
-                sentence,
-            ));
-        }
-    };
-    let numbers = [
-        (
-            "concurrentScans",
-            wishes.concurrent_scans.map(i64::from),
-            i64::from(limits.concurrent_scans.ceiling),
-        ),
-        (
-            "providers",
-            wishes.providers.map(i64::from),
-            i64::from(limits.providers.ceiling),
-        ),
-        (
-            "scanDeadlineSeconds",
-            wishes.scan_deadline_seconds,
-            limits.scan_deadline_seconds.ceiling,
-        ),
-    ];
-    for (field, wish, ceiling) in numbers {
-        if let Some(wish) = wish {
-            check(field, wish > ceiling, wish.to_string(), ceiling.to_string());
-        }
-    }
-    let quantities = [
-        (
-            "scanMemory",
-            &wishes.scan_memory,
-            &limits.scan_memory.ceiling,
-        ),
-        ("scanCPU", &wishes.scan_cpu, &limits.scan_cpu.ceiling),
-    ];
-    for (field, wish, ceiling) in quantities {
-        if let Some(Quantity(wish)) = wish {
-            check(
-                field,
-                quantity::exceeds(wish, ceiling),
-                wish.clone(),
-                ceiling.clone(),
-            );
-        }
-    }
-    found
-}
-
-struct Claims {
-    wanted: BTreeSet<String>,
-    held: BTreeSet<String>,
-    refused: Vec<(Reason, String)>,
-}
-
-/// Claims every namespace the spec names and may have.
-async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
-    let wanted: BTreeSet<String> = tenant.spec.namespaces.iter().cloned().collect();
-    let mut claims = Claims {
-        wanted,
-        held: BTreeSet::new(),
-        refused: Vec::new(),
-    };
-    for namespace in claims.wanted.clone() {
-        if is_denied(&namespace, cx) {
-            let message = format!(
-                "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
-            );
-            claims.refused.push((Reason::NamespaceDenied, message));
-            claims.wanted.remove(&namespace);
-            continue;
-        }
-        let claim = match cx.tenancy.of(&namespace) {
-            Some(_) => claims::claim(&cx.admin, id, &namespace).await?,
-            // Age decides only who is first.
-            None => match tenant.elder(&namespace, cx).await? {
-                Some(to) if !claims::is_held_by(&cx.admin, id, &namespace).await? => {
-                    Claim::Lost { to }
-                }
-                _ => claims::claim(&cx.admin, id, &namespace).await?,
-            },
-        };
-        match claim {
-            Claim::Held => {
-                access::grant(cx, &namespace).await?;
-                claims.held.insert(namespace);
-            }
-            Claim::Lost { to } => {
-                let message = format!(
-                    "Namespace {namespace} belongs to Tenant {to}; remove it from spec.namespaces here or there."
-                );
-                claims.refused.push((Reason::NamespaceConflict, message));
-            }
-        }
-    }
-    Ok(claims)
-}
-
-fn is_denied(namespace: &str, cx: &Context) -> bool {
-    let listed = cx.config.tenancy.denied_namespaces.iter().any(|rule| {
-        rule.strip_suffix('*')
-            .map_or(rule == namespace, |prefix| namespace.starts_with(prefix))
-    });
-    listed || namespace.starts_with("kube-") || namespace == cx.settings.namespace
-}
-
-struct Released {
-    any: bool,
-    waiting: Option<String>,
-}
-
-/// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
-/// this tenant, wholly, before anybody else can have the namespace.
-async fn release(id: TenantId, wanted: &BTreeSet<String>, cx: &Context) -> Result<Released, Error> {
-    let mut tx = cx.store.tenant(id).await?;
-    let in_use = tenants::namespaces_in_use(&mut tx).await?;
-    drop(tx);
-    let held = claims::of_tenant(&cx.admin, id).await?;
-    let unwanted: BTreeSet<_> = in_use
-        .into_iter()
-        .chain(held)
-        .filter(|namespace| !wanted.contains(namespace))
-        .collect();
-    for namespace in &unwanted {
-        retire(id, Some(namespace), cx).await?;
-    }
-    // Also what an earlier pass began to give back and the spec names again by now.
-    if let Some(Cleanup::Waiting { message, .. }) = empty(id, false, cx).await? {
-        return Ok(Released {
-            any: false,
-            waiting: Some(message),
-        });
-    }
-    for namespace in &unwanted {
-        let mut tx = cx.store.tenant(id).await?;
-        tenants::forget_namespace(&mut tx, namespace).await?;
-        tx.commit().await?;
-        access::revoke(cx, namespace).await?;
-        claims::release(&cx.admin, id, namespace).await?;
-    }
-    Ok(Released {
-        any: !unwanted.is_empty(),
-        waiting: None,
-    })
 }
 
 /// Marks the providers of a namespace (of the tenant, without one) as deleted, for `empty`.
@@ -406,35 +216,4 @@ async fn empty(id: TenantId, retain: bool, cx: &Context) -> Result<Option<Cleanu
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::tenant::TenantLimits;
-
-    #[test]
-    fn every_wish_above_a_ceiling_is_named_at_once() {
-        let spec = TenantSpec {
-            limits: Some(TenantLimits {
-                concurrent_scans: Some(51),
-                providers: Some(10),
-                scan_memory: Some(Quantity("17Gi".into())),
-                scan_cpu: Some(Quantity("500m".into())),
-                scan_deadline_seconds: Some(60),
-            }),
-            ..TenantSpec::default()
-        };
-        let found = violations(&spec, &Limits::default());
-        let fields: Vec<_> = found.iter().map(Violation::field).collect();
-        assert_eq!(
-            fields,
-            ["spec.limits.concurrentScans", "spec.limits.scanMemory"]
-        );
-        assert!(
-            found
-                .iter()
-                .all(|violation| violation.reason() == Reason::LimitExceeded)
-        );
-    }
 }

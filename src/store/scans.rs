@@ -1,5 +1,5 @@
 //! Scans: their place in the queue and the Job of the attempt that runs. What a row says is in
-//! `row`, how attempts and scans end in `end`. Admission, an act across tenants, in
+//! `row`, how attempts and scans end in `end`. Admission, an act across tenants, is in
 //! `store::admin::admission`; publication in `store::publication`.
 
 mod end;

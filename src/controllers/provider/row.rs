@@ -1,0 +1,166 @@
+//! A Provider's row: what is written of the spec, and whose account it is when two want it.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use serde_json::json;
+
+use super::show::shown;
+use crate::api::common::DeletionPolicy;
+use crate::api::provider::ProviderStatus;
+use crate::api::{Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
+use crate::controllers::credentials::Seen;
+use crate::controllers::driver::Outcome;
+use crate::controllers::error::Error;
+use crate::controllers::tenancy::TenantView;
+use crate::controllers::tenant::uid_of;
+use crate::controllers::{Context, HasApi};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
+use crate::domain::limits::{Ceilings, Images};
+use crate::domain::provider::ValidProvider;
+use crate::domain::reason::Reason;
+use crate::store::admin::ownership::Mirror;
+use crate::store::providers::{self, ProviderRecord, Stored};
+use crate::store::{Change, scans};
+
+impl Provider {
+    /// A hash over everything a pass depends on. Equal to the stored one: nothing to do.
+    pub(super) fn fingerprint(
+        &self,
+        seen: &Seen,
+        ceilings: &Ceilings,
+        images: &Images,
+    ) -> Result<i64, Error> {
+        let text = serde_json::to_vec(&json!([
+            self.metadata.uid,
+            self.metadata.namespace,
+            self.metadata.name,
+            self.metadata.labels,
+            self.spec,
+            seen.version(),
+            [
+                &ceilings.memory,
+                &ceilings.cpu,
+                &ceilings.deadline_seconds.to_string()
+            ],
+            [std::slice::from_ref(&images.default), &images.allowed],
+        ]))
+        .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))?;
+        let mut head = [0; 8];
+        head.copy_from_slice(&blake3::hash(&text).as_bytes()[..8]);
+        // 0 is for rows that a pass is to read again.
+        Ok(i64::from_le_bytes(head) | 1)
+    }
+
+    pub(super) fn record(
+        &self,
+        valid: &ValidProvider,
+        fingerprint: i64,
+        name: &ObjectName,
+    ) -> Result<ProviderRecord, Error> {
+        let encode = |error| Error::Operator(format!("the spec cannot be encoded: {error}"));
+        Ok(ProviderRecord {
+            object: uid_of(self)?,
+            name: name.clone(),
+            provider: valid.account().provider().as_str().to_owned(),
+            uid: valid.account().uid().to_owned(),
+            alias: valid.alias().map(str::to_owned),
+            labels: serde_json::to_value(self.labels()).map_err(encode)?,
+            scanner_args: serde_json::to_value(valid.settings()).map_err(encode)?,
+            credentials: serde_json::to_value(valid.access()).map_err(encode)?,
+            deletion_policy: match valid.deletion_policy() {
+                DeletionPolicy::Delete => "Delete",
+                DeletionPolicy::Retain => "Retain",
+            }
+            .to_owned(),
+            suspend: valid.suspend(),
+            generation: self.metadata.generation.unwrap_or(0),
+            fingerprint,
+            adopt: self
+                .annotations()
+                .get(annotations::ADOPT)
+                .is_some_and(|value| value == "true"),
+        })
+    }
+
+    /// Writes the row, or says who has the account, and reads what the status shows of it.
+    pub(super) async fn store(
+        &self,
+        record: &ProviderRecord,
+        tenant: &TenantView,
+        status: &mut ProviderStatus,
+        cx: &Context,
+    ) -> Result<Result<ProviderId, Outcome>, Error> {
+        let mut gone = None;
+        // Should the commit's answer be lost, nobody knows what is stored.
+        cx.mirrors.forget(record.object);
+        // Twice at most: once more after the API server has said that the holder is gone.
+        for _ in 0..2 {
+            let mut tx = cx.store.tenant(tenant.id).await?;
+            let stored =
+                providers::upsert(&mut tx, ProviderId(cx.clock.uuid7()), record, gone).await?;
+            match stored {
+                Stored::Row {
+                    id,
+                    change,
+                    chosen_anew,
+                } => {
+                    let last = scans::last_of(&mut tx, id).await?;
+                    let connection = providers::connection(&mut tx, id).await?;
+                    tx.commit().await?;
+                    let last_scan = last.as_ref().map(|scan| scan.id);
+                    status.last_scan = last.map(shown);
+                    if let Some((connected, at)) = connection {
+                        self.show_connection(status, connected, at);
+                    }
+                    cx.mirrors.set(Mirror {
+                        object: record.object,
+                        tenant: tenant.id,
+                        provider: id,
+                        fingerprint: record.fingerprint,
+                        last_scan,
+                    });
+                    if change == Change::Created {
+                        cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
+                    }
+                    if chosen_anew {
+                        cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
+                        cx.wake
+                            .call_all::<ScanSchedule>(std::slice::from_ref(&record.name.namespace));
+                    }
+                    return Ok(Ok(id));
+                }
+                Stored::Full { count, limit } => {
+                    let message = format!(
+                        "Tenant {} has {count} of {limit} Providers; delete one, or have spec.limits.providers of the Tenant raised.",
+                        tenant.name
+                    );
+                    return Ok(Err(Outcome::stalled(Reason::TenantLimitReached, message)
+                        .again_in(Duration::from_mins(1))));
+                }
+                Stored::Taken { by, name } => {
+                    drop(tx);
+                    if self.lives(by, &name, cx).await? {
+                        let message = format!(
+                            "Provider {name} of this tenant already holds {} {}; delete one of the two.",
+                            record.provider, record.uid
+                        );
+                        return Ok(Err(Outcome::stalled(Reason::DuplicateUID, message)
+                            .again_in(Duration::from_mins(1))));
+                    }
+                    gone = Some(by);
+                }
+            }
+        }
+        Err(Error::Outdated)
+    }
+
+    /// Whether the object that holds a row is there, read live: only the API server's own
+    /// "not found" counts as gone.
+    async fn lives(&self, uid: ObjectUid, name: &ObjectName, cx: &Context) -> Result<bool, Error> {
+        let api = Provider::api(cx, Some(&name.namespace));
+        let found = api.get_metadata_opt(&name.name).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid == Some(uid.to_string())))
+    }
+}

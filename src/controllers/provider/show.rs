@@ -1,0 +1,136 @@
+//! What a Provider's status says: of its credentials, of the connection, of its last scan, and of
+//! what is wrong with its spec.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_controller::conditions::ConditionStatus;
+
+use crate::api::Provider;
+use crate::api::common::{Time, condition};
+use crate::api::provider::{LastScan, ProviderStatus};
+use crate::controllers::driver::Outcome;
+use crate::controllers::error::sentences;
+use crate::controllers::scan_schedule::seconds;
+use crate::controllers::status;
+use crate::domain::provider::{ValidProvider, Violation};
+use crate::domain::reason::Reason;
+use crate::store::scans;
+
+impl Provider {
+    pub(super) fn show_credentials(&self, status: &mut ProviderStatus, valid: &ValidProvider) {
+        let access = valid.access();
+        let (state, reason, message) = match (&access.secret, &access.service_account) {
+            (Some(secret), None) => (
+                ConditionStatus::True,
+                Reason::Succeeded,
+                format!("Secret {secret} has the keys needed."),
+            ),
+            (None, Some(account)) => (
+                ConditionStatus::True,
+                Reason::Succeeded,
+                format!("Scans run as ServiceAccount {account}."),
+            ),
+            (Some(secret), Some(account)) => (
+                ConditionStatus::True,
+                Reason::Succeeded,
+                format!("Secret {secret}, as ServiceAccount {account}."),
+            ),
+            (None, None) if valid.can_be_scanned() => (
+                ConditionStatus::True,
+                Reason::Succeeded,
+                "This type needs no credentials.".to_owned(),
+            ),
+            (None, None) => (
+                ConditionStatus::False,
+                Reason::CredentialsMissing,
+                "No credentials are named; give spec.credentials before a scan.".to_owned(),
+            ),
+        };
+        self.condition(status, state, reason, &message);
+    }
+
+    pub(super) fn show_connection(
+        &self,
+        status: &mut ProviderStatus,
+        connected: bool,
+        at: Timestamp,
+    ) {
+        let at = seconds(at);
+        let (state, reason, message) = if connected {
+            let message = format!("The account was reached at {at}.");
+            (ConditionStatus::True, Reason::Succeeded, message)
+        } else {
+            let message = format!("The account did not accept the credentials at {at}.");
+            (
+                ConditionStatus::False,
+                Reason::AuthenticationFailed,
+                message,
+            )
+        };
+        let generation = self.metadata.generation;
+        let kind = condition::CONNECTED;
+        status::set(
+            &mut status.conditions,
+            generation,
+            kind,
+            state,
+            reason,
+            &message,
+        );
+    }
+
+    fn condition(
+        &self,
+        status: &mut ProviderStatus,
+        state: ConditionStatus,
+        reason: Reason,
+        message: &str,
+    ) {
+        let generation = self.metadata.generation;
+        let kind = condition::CREDENTIALS_RESOLVED;
+        status::set(
+            &mut status.conditions,
+            generation,
+            kind,
+            state,
+            reason,
+            message,
+        );
+    }
+
+    /// What waiting may cure is waited for; what only an edit can is said.
+    pub(super) fn refuse(&self, violations: &[Violation], status: &mut ProviderStatus) -> Outcome {
+        let about_credentials = violations
+            .iter()
+            .find(|violation| violation.field().starts_with("spec.credentials"));
+        if let Some(violation) = about_credentials {
+            let (reason, message) = (violation.reason(), violation.to_string());
+            self.condition(status, ConditionStatus::False, reason, &message);
+        }
+        if violations
+            .iter()
+            .any(|violation| violation.reason().is_stalled())
+        {
+            let mut stalled: Vec<_> = violations.to_vec();
+            stalled.sort_by_key(|violation| !violation.reason().is_stalled());
+            return Outcome::stalled(stalled[0].reason(), sentences(&stalled));
+        }
+        let reason = violations
+            .first()
+            .map_or(Reason::DependencyNotReady, Violation::reason);
+        let message = sentences(violations);
+        Outcome::progressing(reason, message).again_in(Duration::from_mins(1))
+    }
+}
+
+pub(super) fn shown(last: scans::LastScan) -> LastScan {
+    LastScan {
+        name: Some(last.name),
+        id: Some(last.id.to_string()),
+        state: Some(last.state),
+        completed_at: last.completed_at.map(seconds).map(Time),
+        fail: Some(last.fail),
+        total: Some(last.total),
+    }
+}

@@ -1,0 +1,154 @@
+//! Namespaces: claimed where nobody was first, and given back only when all that lived in them is
+//! gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
+
+use super::{empty, retire};
+use crate::api::Tenant;
+use crate::controllers::driver::Cleanup;
+use crate::controllers::error::Error;
+use crate::controllers::{Context, access};
+use crate::domain::ids::TenantId;
+use crate::domain::reason::Reason;
+use crate::store::admin::claims::{self, Claim};
+use crate::store::tenants;
+
+pub(super) struct Claims {
+    pub(super) wanted: BTreeSet<String>,
+    pub(super) held: BTreeSet<String>,
+    pub(super) refused: Vec<(Reason, String)>,
+}
+
+/// Claims every namespace the spec names and may have.
+pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
+    let wanted: BTreeSet<String> = tenant.spec.namespaces.iter().cloned().collect();
+    let mut claims = Claims {
+        wanted,
+        held: BTreeSet::new(),
+        refused: Vec::new(),
+    };
+    for namespace in claims.wanted.clone() {
+        if is_denied(&namespace, cx) {
+            let message = format!(
+                "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
+            );
+            claims.refused.push((Reason::NamespaceDenied, message));
+            claims.wanted.remove(&namespace);
+            continue;
+        }
+        let claim = match cx.tenancy.of(&namespace) {
+            Some(_) => claims::claim(&cx.admin, id, &namespace).await?,
+            // Age decides only who is first.
+            None => match tenant.elder(&namespace, cx).await? {
+                Some(to) if !claims::is_held_by(&cx.admin, id, &namespace).await? => {
+                    Claim::Lost { to }
+                }
+                _ => claims::claim(&cx.admin, id, &namespace).await?,
+            },
+        };
+        match claim {
+            Claim::Held => {
+                access::grant(cx, &namespace).await?;
+                claims.held.insert(namespace);
+            }
+            Claim::Lost { to } => {
+                let message = format!(
+                    "Namespace {namespace} belongs to Tenant {to}; remove it from spec.namespaces here or there."
+                );
+                claims.refused.push((Reason::NamespaceConflict, message));
+            }
+        }
+    }
+    Ok(claims)
+}
+
+fn is_denied(namespace: &str, cx: &Context) -> bool {
+    let listed = cx.config.tenancy.denied_namespaces.iter().any(|rule| {
+        rule.strip_suffix('*')
+            .map_or(rule == namespace, |prefix| namespace.starts_with(prefix))
+    });
+    listed || namespace.starts_with("kube-") || namespace == cx.settings.namespace
+}
+
+pub(super) struct Released {
+    pub(super) any: bool,
+    pub(super) waiting: Option<String>,
+}
+
+/// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
+/// this tenant, wholly, before anybody else can have the namespace.
+pub(super) async fn release(
+    id: TenantId,
+    wanted: &BTreeSet<String>,
+    cx: &Context,
+) -> Result<Released, Error> {
+    let mut tx = cx.store.tenant(id).await?;
+    let in_use = tenants::namespaces_in_use(&mut tx).await?;
+    drop(tx);
+    let held = claims::of_tenant(&cx.admin, id).await?;
+    let unwanted: BTreeSet<_> = in_use
+        .into_iter()
+        .chain(held)
+        .filter(|namespace| !wanted.contains(namespace))
+        .collect();
+    for namespace in &unwanted {
+        retire(id, Some(namespace), cx).await?;
+    }
+    // Also what an earlier pass began to give back and the spec names again by now.
+    if let Some(Cleanup::Waiting { message, .. }) = empty(id, false, cx).await? {
+        return Ok(Released {
+            any: false,
+            waiting: Some(message),
+        });
+    }
+    for namespace in &unwanted {
+        let mut tx = cx.store.tenant(id).await?;
+        tenants::forget_namespace(&mut tx, namespace).await?;
+        tx.commit().await?;
+        access::revoke(cx, namespace).await?;
+        claims::release(&cx.admin, id, namespace).await?;
+    }
+    Ok(Released {
+        any: !unwanted.is_empty(),
+        waiting: None,
+    })
+}
+
+impl Tenant {
+    /// Another Tenant that names the namespace and was there first: it goes before this one as
+    /// long as nobody has claimed the namespace.
+    async fn elder(&self, namespace: &String, cx: &Context) -> Result<Option<String>, Error> {
+        let objects = match cx.wake.known::<Self>() {
+            Some(objects) => objects,
+            None => Api::<DeserializeGuard<Self>>::all(cx.client.clone())
+                .list(&ListParams::default())
+                .await?
+                .items
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
+        };
+        let age = |tenant: &Self| {
+            let created = tenant
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0);
+            (created, tenant.name_any())
+        };
+        Ok(objects
+            .iter()
+            .filter_map(|object| object.0.as_ref().ok())
+            .find(|other| {
+                other.metadata.deletion_timestamp.is_none()
+                    && other.spec.namespaces.contains(namespace)
+                    && age(other) < age(self)
+            })
+            .map(ResourceExt::name_any))
+    }
+}
