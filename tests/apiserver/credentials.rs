@@ -1,4 +1,4 @@
-//! Credentials: which Secrets and ServiceAccounts a Provider may name, and what is said while they
+//! Credentials: which Secrets and service accounts a Provider may name, and what is said while they
 //! are missing, lack something or are not meant for scans.
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};

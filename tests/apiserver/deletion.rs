@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
@@ -312,7 +312,7 @@ async fn goes(operator: &Operator, world: &World, step: Step) {
                 .unwrap();
             // What the namespace controller does from here on.
             let all = DeleteParams::background();
-            let list = Default::default();
+            let list = ListParams::default();
             macro_rules! every {
                 ($($kind:ty),*) => {$(
                     let api: Api<$kind> = Api::namespaced(operator.client.clone(), namespace);

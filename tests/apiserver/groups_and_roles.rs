@@ -142,7 +142,7 @@ async fn a_name_that_is_missing_is_waited_for_and_the_others_belong() {
         "No stored Provider here is named late."
     );
     let a = format!("{}/a", here.namespace);
-    assert_eq!(members(&operator, &here, "group").await, [a.clone()]);
+    assert_eq!(members(&operator, &here, "group").await, [&*a]);
     labelled(&operator, &here, "late", "333333333333", "prod").await;
     let late = format!("{}/late", here.namespace);
     assert_eq!(members(&operator, &here, "group").await, [a, late]);

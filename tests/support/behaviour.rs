@@ -10,7 +10,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use prowler_operator::api::{Scan, ScanSchedule, Tenant};
 use prowler_operator::controllers::driver::Reconcile;
 use serde::Serialize;
@@ -64,7 +64,7 @@ impl Operator {
     {
         let api = K::typed(&self.client, namespace);
         let list = api.list(&ListParams::default()).await.unwrap();
-        let mut names: Vec<_> = list.iter().map(|object| object.name_any()).collect();
+        let mut names: Vec<_> = list.iter().map(ResourceExt::name_any).collect();
         names.sort();
         names
     }
