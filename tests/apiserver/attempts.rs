@@ -4,7 +4,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use prowler_operator::api::{Provider, Scan};
+use prowler_operator::api::{Provider, Scan, Tenant};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
@@ -273,4 +273,38 @@ async fn a_scan_whose_provider_goes_says_so_as_long_as_it_is_there() {
         operator.pass::<Scan>(&world.namespace, "s").await;
     }
     assert!(operator.is_gone::<Scan>(&world.namespace, "s").await);
+}
+
+#[tokio::test]
+async fn a_wish_that_no_attempt_could_have_is_refused_before_it_queues() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({ "scanMemory": "4Gi" })).await;
+    let namespace = &world.namespace;
+    let scan = json!({ "image": "mine:1", "resources": { "limits": { "memory": "5Gi" } } });
+    let spec = json!({ "providerRef": { "name": "p" }, "scan": scan });
+    operator.apply::<Scan>(namespace, "s", spec).await;
+    operator.follow::<Scan>(namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "Failed ImageNotAllowed");
+    let message = operator.message::<Scan>(namespace, "s").await;
+    assert!(message.contains("spec.scan.image"), "{message}");
+    assert!(
+        message.contains("spec.scan.resources.limits.memory"),
+        "{message}"
+    );
+    assert_eq!(operator.sql("select count(*) from scans").await, "0");
+
+    // What a tenant may have since is not refused any more.
+    operator
+        .apply::<Tenant>(
+            "",
+            &world.tenant,
+            json!({ "namespaces": [namespace], "limits": { "scanMemory": "8Gi" } }),
+        )
+        .await;
+    operator.follow::<Tenant>("", &world.tenant).await;
+    let scan = json!({ "resources": { "limits": { "memory": "5Gi" } } });
+    let spec = json!({ "providerRef": { "name": "p" }, "scan": scan });
+    operator.apply::<Scan>(namespace, "t", spec).await;
+    operator.follow::<Scan>(namespace, "t").await;
+    assert_eq!(operator.sql("select count(*) from scans").await, "1");
 }
