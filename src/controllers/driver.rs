@@ -3,6 +3,8 @@
 //! A kind says what is particular to it ([`Reconcile`]); adding and taking off the finalizer,
 //! conditions, events, metrics, the pause before a retry — all of that is here, once.
 
+mod outcome;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -17,6 +19,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tracing::Instrument as _;
 
+pub use self::outcome::{Cleanup, Outcome};
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
 use super::{Context, HasApi, malformed};
@@ -41,72 +44,6 @@ pub trait Reconcile: Kind + HasApi {
         status: &mut StatusOf<Self>,
         cx: &Context,
     ) -> impl Future<Output = Result<Cleanup, Error>> + Send;
-}
-
-/// How a pass that did not fail ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What the conditions say.
-    pub readiness: Readiness,
-    /// When to look again without a change; `None`: in about an hour, as a net.
-    pub again_in: Option<Duration>,
-}
-
-impl Outcome {
-    /// Everything is as the spec says.
-    pub fn settled(message: impl Into<String>) -> Self {
-        let readiness = Readiness::Ready {
-            reason: Reason::Succeeded,
-            message: message.into(),
-        };
-        Self {
-            readiness,
-            again_in: None,
-        }
-    }
-
-    /// Not there yet, and nobody needs to do anything.
-    pub fn progressing(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            readiness: Readiness::Progressing {
-                reason,
-                message: message.into(),
-            },
-            again_in: None,
-        }
-    }
-
-    /// Not there, and only the user can help.
-    pub fn stalled(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            readiness: Readiness::Stalled {
-                reason,
-                message: message.into(),
-            },
-            again_in: None,
-        }
-    }
-
-    /// Looks again after `pause`.
-    #[must_use]
-    pub fn again_in(mut self, pause: Duration) -> Self {
-        self.again_in = Some(pause);
-        self
-    }
-}
-
-/// How far undoing has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cleanup {
-    /// Nothing is left; the object may go.
-    Done,
-    /// Something is left.
-    Waiting {
-        /// What, in one sentence.
-        message: String,
-        /// When to look again.
-        again_in: Duration,
-    },
 }
 
 /// Failed passes in a row, per object, for the pause before the next one.

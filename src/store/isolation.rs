@@ -5,6 +5,7 @@
 //! from a tenant table is a closed list here, so that an exception is a diff in this file.
 
 mod catalogue;
+mod lists;
 mod rules;
 
 use std::fmt;

@@ -1,44 +1,11 @@
-//! The rules, and the closed lists of what may differ. Pure: facts in, findings out.
+//! The rules; what may differ from them is in [`lists`](super::lists). Pure: facts in, findings
+//! out.
 
 use super::catalogue::{Function, Grant, Index, Policy, Reference, Relation, Role};
+use super::lists::{
+    CROSSING_INDEXES, DEFINER_FUNCTIONS, DEFINER_SETTING, SERVER_ROLES, TENANTS, open_table,
+};
 use super::{ADMIN, Finding, Severity, USER};
-
-/// Tables that are no tenant tables, with what `prowler_user` may do there.
-const OPEN_TABLES: [(&str, &[&str]); 4] = [
-    ("_sqlx_migrations", &["select"]),
-    ("installation", &["select"]),
-    ("leases", &[]),
-    ("tenant_namespaces", &[]),
-];
-/// Global tables about frameworks and checks: read-only for everyone.
-const CATALOGUE_PREFIX: &str = "catalogue_";
-/// The tenant table that is keyed by its id.
-const TENANTS: &str = "tenants";
-
-/// `SECURITY DEFINER` functions: what crosses tenants, each answering ids and states only.
-const DEFINER_FUNCTIONS: [&str; 1] = ["scan_of_job"];
-/// What a definer function must not inherit from its caller.
-const DEFINER_SETTING: &str = "search_path=pg_catalog, pg_temp";
-
-/// Indexes of tenant tables that do not begin with the tenant: they serve acts across tenants.
-const CROSSING_INDEXES: [&str; 9] = [
-    "provider_groups_object_uid",
-    "providers_object_uid",
-    "queue_slots",
-    "roles_object_uid",
-    "scans_admission",
-    "scans_job_uid",
-    "scans_object_uid",
-    "schedules_due",
-    "schedules_object_uid",
-];
-
-/// Predefined roles with which files of the server, and so all rows, can be read.
-const SERVER_ROLES: [&str; 3] = [
-    "pg_execute_server_program",
-    "pg_read_server_files",
-    "pg_write_server_files",
-];
 
 fn finding(severity: Severity, object: &str, sentence: impl Into<String>) -> Finding {
     Finding {
@@ -54,17 +21,6 @@ fn error(object: &str, sentence: impl Into<String>) -> Finding {
 
 fn warning(object: &str, sentence: impl Into<String>) -> Finding {
     finding(Severity::Warning, object, sentence)
-}
-
-/// Privileges of `prowler_user` on a table that is no tenant table; `None` for a tenant table.
-fn open_table(table: &str) -> Option<&'static [&'static str]> {
-    if table.starts_with(CATALOGUE_PREFIX) {
-        return Some(&["select"]);
-    }
-    OPEN_TABLES
-        .iter()
-        .find(|(name, _)| *name == table)
-        .map(|(_, privileges)| *privileges)
 }
 
 fn current(roles: &[Role]) -> &str {
