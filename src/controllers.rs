@@ -12,6 +12,7 @@ pub mod error;
 mod installation;
 pub mod jobs;
 pub mod launch;
+pub mod ledger;
 pub mod malformed;
 pub mod mirrors;
 pub mod provider;

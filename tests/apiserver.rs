@@ -30,6 +30,8 @@ mod harness;
 mod kubectl;
 #[path = "apiserver/laws.rs"]
 mod laws;
+#[path = "apiserver/ledger.rs"]
+mod ledger;
 #[path = "apiserver/outage.rs"]
 mod outage;
 #[path = "apiserver/providers.rs"]

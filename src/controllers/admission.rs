@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
+use super::{Context, ledger};
 use crate::api::Scan;
 use crate::store::admin::admission;
 
 /// Looks at least this often: retries come due without anybody ringing.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Admits scans until dropped.
+/// Admits scans, and recounts those that are open, until dropped.
 pub async fn run(cx: Arc<Context>) {
+    tokio::join!(admit(&cx), ledger::run(&cx));
+}
+
+async fn admit(cx: &Context) {
     loop {
         let limit = cx.config.queues.scans.max_concurrent;
         match admission::admit(&cx.admin, limit, cx.clock.now()).await {

@@ -34,6 +34,7 @@ pub struct ControllerMetrics {
     seconds: Family<Kind, Histogram>,
     watch_errors: Family<Kind, Counter>,
     failed_attempts: Family<Why, Counter>,
+    recounted: Counter,
     leader: Gauge,
 }
 
@@ -46,6 +47,7 @@ impl Default for ControllerMetrics {
             }),
             watch_errors: Family::default(),
             failed_attempts: Family::default(),
+            recounted: Counter::default(),
             leader: Gauge::default(),
         }
     }
@@ -73,6 +75,11 @@ impl ControllerMetrics {
             "prowler_operator_scan_attempts_failed",
             "Attempts of scans that ended without findings, by reason",
             self.failed_attempts.clone(),
+        );
+        registry.register(
+            "prowler_operator_scans_recounted",
+            "Scans ended because their objects had vanished",
+            self.recounted.clone(),
         );
         registry.register(
             "prowler_operator_leader",
@@ -111,6 +118,11 @@ impl ControllerMetrics {
                 reason: reason.to_string(),
             })
             .inc();
+    }
+
+    /// A scan whose object had vanished was ended and its account freed.
+    pub fn scan_recounted(&self) {
+        self.recounted.inc();
     }
 
     /// Whether this controller holds the lease.

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod claims;
+pub mod ledger;
 pub mod ownership;
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};

@@ -1,0 +1,56 @@
+//! The ledger of accounts: every scan that holds one, or waits for one, whosever it is.
+
+use std::time::Duration;
+
+use crate::domain::ids::{ObjectName, ObjectUid, ScanId, TenantId};
+use crate::store::scans::{JobRef, Open};
+use crate::store::{AdminStore, StoreError};
+
+/// A scan that is not over, or whose account is not free yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The scan.
+    pub scan: Open,
+    /// Where its object is, or was.
+    pub name: ObjectName,
+}
+
+/// All of them but those that are not over and were written within `patience`.
+pub async fn entries(admin: &AdminStore, patience: Duration) -> Result<Vec<Entry>, StoreError> {
+    let rows = sqlx::query!(
+        "select tenant_id, id, namespace, name, object_uid, attempt, holds_account,
+           job_namespace, job_name, job_uid
+         from scans
+         where (holds_account or state = 'available')
+           and (state not in ('available', 'executing')
+             or updated_at < now() - make_interval(secs => $1))",
+        patience.as_secs_f64(),
+    )
+    .fetch_all(admin.pool())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Entry {
+            tenant: TenantId(row.tenant_id),
+            scan: Open {
+                id: ScanId(row.id),
+                object: row.object_uid.map(ObjectUid),
+                attempt: row.attempt,
+                holds_account: row.holds_account,
+                job: row
+                    .job_namespace
+                    .zip(row.job_name)
+                    .map(|(namespace, name)| JobRef {
+                        name: ObjectName { namespace, name },
+                        uid: row.job_uid.map(ObjectUid),
+                    }),
+            },
+            name: ObjectName {
+                namespace: row.namespace,
+                name: row.name,
+            },
+        })
+        .collect())
+}

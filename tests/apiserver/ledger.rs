@@ -1,0 +1,120 @@
+//! The ledger of accounts: none is held for ever by a scan whose object went without a word, and
+//! none is freed that is held for good reason.
+
+use prowler_operator::api::{Scan, ScanSchedule};
+use prowler_operator::controllers::ledger::recount;
+use serde_json::json;
+
+use crate::support::db::run;
+use crate::support::faults::Fault;
+use crate::support::operator::{ACCOUNT, Operator, World, scanning};
+
+async fn one_provider(operator: &Operator) -> World {
+    let world = operator.tenant().await;
+    operator.provider(&world, "p", ACCOUNT).await;
+    world
+}
+
+/// As if nothing had been written for longer than the recount's patience.
+async fn age(operator: &Operator) {
+    let sql = "update scans set updated_at = now() - interval '6 minutes'";
+    run(&mut operator.db.admin_conn().await, sql).await;
+}
+
+async fn held(operator: &Operator) -> i64 {
+    operator.count("scans where holds_account").await
+}
+
+#[tokio::test]
+async fn a_running_scan_whose_object_vanished_is_ended_and_its_account_freed_after_its_pod() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator).await;
+    let job = operator.running_scan(&world, "s", "p").await;
+    operator.pod(&job, scanning()).await;
+    operator.vanishes::<Scan>(&world.namespace, "s").await;
+    // It may only just have gone, or be coming back.
+    assert_eq!(recount(&operator.cx).await.unwrap(), 0);
+    assert_eq!(operator.count("scans where state = 'executing'").await, 1);
+    age(&operator).await;
+    assert_eq!(recount(&operator.cx).await.unwrap(), 0);
+    assert_eq!(operator.count("scans where state = 'cancelled'").await, 1);
+    assert_eq!(operator.jobs(&world).await.len(), 0);
+    assert_eq!(held(&operator).await, 1, "a pod is left");
+    operator.collect_garbage(&world).await;
+    assert_eq!(recount(&operator.cx).await.unwrap(), 1);
+    assert_eq!(held(&operator).await, 0);
+    assert_eq!(recount(&operator.cx).await.unwrap(), 0);
+    operator.scan(&world, "next", "p").await;
+    assert_eq!(operator.admit().await, 1);
+}
+
+#[tokio::test]
+async fn a_waiting_scan_whose_object_vanished_is_never_admitted() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator).await;
+    operator.scan(&world, "s", "p").await;
+    operator.vanishes::<Scan>(&world.namespace, "s").await;
+    // Of the same name, but another.
+    operator.scan(&world, "s", "p").await;
+    age(&operator).await;
+    assert_eq!(recount(&operator.cx).await.unwrap(), 1);
+    assert_eq!(operator.admit().await, 1);
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(
+        operator.says::<Scan>(&world.namespace, "s").await,
+        "InProgress Starting"
+    );
+}
+
+#[tokio::test]
+async fn scans_whose_objects_are_there_are_left_alone_whatever_the_api_server_s_trouble() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator).await;
+    operator.running_scan(&world, "first", "p").await;
+    operator.scan(&world, "second", "p").await;
+    age(&operator).await;
+    let rows = operator.row_versions().await;
+    for fault in [
+        Fault::Refuse,
+        Fault::Lose,
+        Fault::Answer(404),
+        Fault::Answer(500),
+    ] {
+        for n in 1..=2 {
+            operator.api.arm(n, fault);
+            assert!(recount(&operator.cx).await.is_err(), "{fault:?}");
+        }
+    }
+    operator.api.reset();
+    assert_eq!(recount(&operator.cx).await.unwrap(), 0);
+    assert_eq!(operator.row_versions().await, rows);
+}
+
+#[tokio::test]
+async fn a_schedule_whose_cluster_was_lost_goes_on() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator).await;
+    let spec = json!({ "interval": "24h", "providerRefs": [{ "name": "p" }] });
+    let schedule = async || {
+        operator
+            .apply::<ScanSchedule>(&world.namespace, "nightly", spec.clone())
+            .await;
+        operator.schedules_rest(&world).await;
+    };
+    schedule().await;
+    operator.admit().await;
+    operator.schedules_rest(&world).await;
+    for scan in operator.names::<Scan>(&world.namespace).await {
+        operator.vanishes::<Scan>(&world.namespace, &scan).await;
+    }
+    operator
+        .vanishes::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.collect_garbage(&world).await;
+    schedule().await;
+    age(&operator).await;
+    assert_eq!(recount(&operator.cx).await.unwrap(), 1);
+    operator.wait(24 * 3600);
+    operator.schedules_rest(&world).await;
+    assert_eq!(operator.admit().await, 1);
+}
