@@ -43,24 +43,36 @@ pub async fn recount(cx: &Context) -> Result<usize, Error> {
         .collect();
     let mut freed = 0;
     for entry in ledger::entries(&cx.admin, PATIENCE).await? {
-        if is_there(&entry, &seen, cx).await? {
-            continue;
-        }
-        let Entry { tenant, scan, name } = entry;
-        tracing::warn!(%tenant, scan = %scan.id, object = %name, "ending a scan whose object is gone");
-        let why = "Its Scan object is gone.";
-        let mut tx = cx.store.tenant(tenant).await?;
-        scans::cancel(&mut tx, scan.id, Reason::Cancelled, why, cx.clock.now()).await?;
-        tx.commit().await?;
-        if jobs::end(cx, tenant, &scan).await? {
-            let mut tx = cx.store.tenant(tenant).await?;
-            scans::detach(&mut tx, scan.id).await?;
-            tx.commit().await?;
-            cx.metrics.scan_recounted();
-            freed += 1;
+        let (scan, object) = (entry.scan.id, entry.name.clone());
+        match settle(entry, &seen, cx).await {
+            Ok(true) => freed += 1,
+            Ok(false) => {}
+            // One namespace that cannot be read must not keep the accounts of others.
+            Err(error) => tracing::warn!(%scan, %object, %error, "a scan was not recounted"),
         }
     }
     Ok(freed)
+}
+
+/// Ends the scan if its object is gone; whether that freed its account.
+async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
+    if is_there(&entry, seen, cx).await? {
+        return Ok(false);
+    }
+    let Entry { tenant, scan, name } = entry;
+    tracing::warn!(%tenant, scan = %scan.id, object = %name, "ending a scan whose object is gone");
+    let why = "Its Scan object is gone.";
+    let mut tx = cx.store.tenant(tenant).await?;
+    scans::cancel(&mut tx, scan.id, Reason::Cancelled, why, cx.clock.now()).await?;
+    tx.commit().await?;
+    if !jobs::end(cx, tenant, &scan).await? {
+        return Ok(false);
+    }
+    let mut tx = cx.store.tenant(tenant).await?;
+    scans::detach(&mut tx, scan.id).await?;
+    tx.commit().await?;
+    cx.metrics.scan_recounted();
+    Ok(true)
 }
 
 /// Whether the scan's very object is there. A list is asked, not the object: where the kind
