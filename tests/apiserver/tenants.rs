@@ -179,6 +179,33 @@ async fn namespaces_that_can_be_nobody_s_are_named_all_at_once_and_the_others_he
 }
 
 #[tokio::test]
+async fn where_the_operator_has_no_rights_nothing_new_is_claimed_and_nothing_stored_is_lost() {
+    let mut operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "p", ACCOUNT).await;
+    let elsewhere = operator.server.namespace().await;
+    operator
+        .reconfigure(json!({ "rbac": { "namespaces": ["another"] } }))
+        .await;
+    operator
+        .claim(&world.tenant, &[&world.namespace, &elsewhere])
+        .await;
+    assert_eq!(
+        operator.says::<Tenant>("", &world.tenant).await,
+        "Failed NamespaceDenied"
+    );
+    let message = operator.message::<Tenant>("", &world.tenant).await;
+    for namespace in [&world.namespace, &elsewhere] {
+        let sentence = format!("Namespace {namespace} is none of those in which the operator has");
+        assert!(message.contains(&sentence), "{message}");
+    }
+    assert_eq!(holder(&operator, &elsewhere).await, "");
+    assert_eq!(holder(&operator, &world.namespace).await, world.tenant);
+    let kept = "select count(*) from providers where not is_deleted";
+    assert_eq!(operator.sql(kept).await, "1");
+}
+
+#[tokio::test]
 async fn a_namespace_may_be_claimed_before_it_exists_and_after_it_went() {
     let operator = Operator::new().await;
     let (tenant, later) = (unique("tenant"), unique("later"));

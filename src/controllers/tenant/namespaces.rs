@@ -41,6 +41,14 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
             claims.wanted.remove(&namespace);
             continue;
         }
+        if !is_in_reach(&namespace, cx) {
+            let message = format!(
+                "Namespace {namespace} is none of those in which the operator has rights; add it to rbac.namespaces of the chart's values, or remove it from spec.namespaces."
+            );
+            // Still wanted: rights that were narrowed must not take away what is stored.
+            claims.refused.push((Reason::NamespaceDenied, message));
+            continue;
+        }
         let claim = match cx.tenancy.of(&namespace) {
             Some(_) => claims::claim(&cx.admin, id, &namespace).await?,
             // Age decides only who is first.
@@ -73,6 +81,12 @@ fn is_denied(namespace: &str, cx: &Context) -> bool {
             .map_or(rule == namespace, |prefix| namespace.starts_with(prefix))
     });
     listed || namespace.starts_with("kube-") || namespace == cx.settings.namespace
+}
+
+/// Whether the chart gives the operator the rights that scans there need.
+fn is_in_reach(namespace: &String, cx: &Context) -> bool {
+    let listed = &cx.config.rbac.namespaces;
+    listed.is_empty() || listed.contains(namespace)
 }
 
 pub(super) struct Released {
