@@ -44,6 +44,8 @@ mod scans;
 mod schedule_policies;
 #[path = "apiserver/schedules.rs"]
 mod schedules;
+#[path = "apiserver/stale.rs"]
+mod stale;
 #[path = "apiserver/tenant_limits.rs"]
 mod tenant_limits;
 #[path = "apiserver/tenants.rs"]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_controller::events::{Event, EventType};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
@@ -137,7 +137,14 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
     // A suspended object is stored as such, so that nothing of it is started; it is not skipped.
     let outcome = object.apply(&mut status, cx).await?;
     mark_suspended(object, &mut status);
-    report(object, status, &outcome.readiness, cx).await?;
+    let told = report(object, status, &outcome.readiness, cx).await?;
+    if told == Written::NotFound && !is_there(object, cx).await? {
+        // A pass over an old copy, which stored the object after its deletion was done: nobody
+        // else will ever look for those rows.
+        let mut status = StatusOf::<K>::default();
+        object.cleanup(&mut status, cx).await?;
+        return Ok((Action::await_change(), "gone"));
+    }
     let label = match outcome.readiness {
         Readiness::Ready { .. } => "settled",
         Readiness::Progressing { .. } => "progressing",
@@ -227,17 +234,38 @@ async fn report<K: Reconcile>(
     mut status: StatusOf<K>,
     readiness: &Readiness,
     cx: &Context,
-) -> Result<(), Error> {
+) -> Result<Written, Error> {
     let generation = object.meta().generation;
     let before = ready_reason(object.status());
     set_readiness(status.conditions_mut(), generation, readiness);
     if let Some(generation) = generation {
         status.set_observed_generation(generation);
     }
-    if write(object, &status, cx).await? && before != ready_reason(Some(&status)) {
+    let written = write(object, &status, cx).await?;
+    if written == Written::Yes && before != ready_reason(Some(&status)) {
         announce(object, readiness, cx).await;
     }
-    Ok(())
+    Ok(written)
+}
+
+/// What became of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// It was written.
+    Yes,
+    /// It says what was there.
+    Same,
+    /// The API server knows no such object.
+    NotFound,
+}
+
+/// Whether this very object is there. A list is asked, not the object: where the kind itself is
+/// not served for a moment it fails, and does not look empty.
+async fn is_there<K: Reconcile>(object: &K, cx: &Context) -> Result<bool, Error> {
+    let api = K::api(cx, object.namespace().as_deref());
+    let named = ListParams::default().fields(&format!("metadata.name={}", object.name_any()));
+    let found = api.list_metadata(&named).await?;
+    Ok(found.items.iter().any(|one| one.uid() == object.uid()))
 }
 
 fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {
@@ -245,16 +273,18 @@ fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {
     Some((ready.status.clone(), ready.reason.clone()))
 }
 
-/// Writes the status if it differs; whether it did.
+/// Writes the status if it differs.
 async fn write<K: Reconcile>(
     object: &K,
     status: &StatusOf<K>,
     cx: &Context,
-) -> Result<bool, Error> {
+) -> Result<Written, Error> {
     let default = StatusOf::<K>::default();
     let patch = merge_patch(object.status().unwrap_or(&default), status)
         .map_err(|error| Error::Operator(format!("the status cannot be encoded: {error}")))?;
-    let Some(patch) = patch else { return Ok(false) };
+    let Some(patch) = patch else {
+        return Ok(Written::Same);
+    };
     // The resource version makes the write conditional: a pass over an old copy must not win.
     let patch = json!({
         "metadata": { "resourceVersion": object.resource_version() },
@@ -269,9 +299,8 @@ async fn write<K: Reconcile>(
         .patch_status(&object.name_any(), &params, &Patch::Merge(&patch))
         .await
     {
-        Ok(_) => Ok(true),
-        // Deleted meanwhile: there is nothing left to report to.
-        Err(error) if is_not_found(&error) => Ok(false),
+        Ok(_) => Ok(Written::Yes),
+        Err(error) if is_not_found(&error) => Ok(Written::NotFound),
         Err(error) => Err(error.into()),
     }
 }

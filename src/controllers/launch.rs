@@ -12,7 +12,6 @@ use crate::api::Scan;
 use crate::api::account::ProviderType;
 use crate::api::common::{LocalRef, Quantity, ScanSettings};
 use crate::api::provider::Credentials;
-use crate::config::file::FileConfig;
 use crate::dispatch::job::Attempt;
 use crate::domain::account::Account;
 use crate::domain::credentials::{self, Access};
@@ -91,11 +90,7 @@ pub async fn plan(
             ))
         })?;
     let owner = scan.controller_owner_ref(&()).ok_or(Error::Outdated)?;
-    let memory = row
-        .memory_bytes
-        .map(|bytes| bytes.to_string())
-        .or_else(|| wish(&settings, |limits| limits.memory.as_ref()))
-        .unwrap_or_else(|| smaller(&cx.config.limits.scan_memory.default, &ceilings.memory));
+    let memory = memory(row, &settings, &ceilings, cx);
     let cpu = wish(&settings, |limits| limits.cpu.as_ref())
         .unwrap_or_else(|| smaller(&cx.config.limits.scan_cpu.default, &ceilings.cpu));
     Ok(Ok(Attempt {
@@ -178,11 +173,23 @@ pub fn images(cx: &Context) -> Images {
     }
 }
 
+/// Memory of an attempt: as wished, or more where one before ran out of it; never more than the
+/// tenant may have by now.
+fn memory(row: &ScanRow, settings: &ScanSettings, ceilings: &Ceilings, cx: &Context) -> String {
+    let wished = wish(settings, |limits| limits.memory.as_ref())
+        .unwrap_or_else(|| cx.config.limits.scan_memory.default.clone());
+    let needed = row.memory_bytes.map(|bytes| bytes.to_string());
+    let memory = needed
+        .filter(|needed| quantity::exceeds(needed, &wished))
+        .unwrap_or(wished);
+    smaller(&memory, &ceilings.memory)
+}
+
 /// Memory of the next attempt after an `OOMKilled`: half as much again, up to the ceiling;
 /// `None` when it has that already.
 pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i64> {
-    let ceiling = quantity::units(&ceilings(tenant, cx).memory)?;
-    let config: &FileConfig = &cx.config;
+    let ceilings = ceilings(tenant, cx);
+    let ceiling = quantity::units(&ceilings.memory)?;
     let of_provider: ScanSettings = row
         .admitted
         .as_ref()
@@ -190,10 +197,7 @@ pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i
         .unwrap_or_default();
     let of_scan: Option<ScanSettings> = serde_json::from_value(row.scanner_args.clone()).ok();
     let settings = scope::merge(&of_provider, of_scan.as_ref());
-    let had = row.memory_bytes.or_else(|| {
-        let wished = wish(&settings, |limits| limits.memory.as_ref());
-        quantity::units(&wished.unwrap_or_else(|| config.limits.scan_memory.default.clone()))
-    })?;
+    let had = quantity::units(&memory(row, &settings, &ceilings, cx))?;
     let next = had.saturating_add(had / 2).min(ceiling);
     (next > had).then_some(next)
 }

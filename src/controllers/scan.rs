@@ -30,6 +30,8 @@ use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::scans::{self, Open, ScanRow, State};
 use crate::store::{providers, schedules};
 
+/// What a Scan says that ended with its account.
+pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
 /// A Scan that no schedule made goes this long after its end.
 const DEFAULT_TTL: i64 = 7 * 24 * 3600;
 
@@ -39,6 +41,13 @@ impl Reconcile for Scan {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
             Err(_) if is_over(status) => return self.outlive(status, cx).await,
+            Err(waiting) if status.scan_id.is_some() => {
+                // It was queued once: in a tenant that is going, or that has gone with its rows.
+                return match tenant_of(&cx.admin, Mirrored::Scan, object).await? {
+                    Some(_) => Ok(waiting.again_in(Duration::from_secs(30))),
+                    None => self.outlive(status, cx).await,
+                };
+            }
             Err(waiting) => return Ok(waiting),
         };
         let row = match load(tenant.id, object, cx).await? {
@@ -138,7 +147,7 @@ impl Scan {
             return Ok(row);
         }
         let (reason, why) = if row.provider_deleted {
-            (Reason::ProviderDeleted, "Its Provider was deleted.")
+            (Reason::ProviderDeleted, PROVIDER_DELETED)
         } else {
             (Reason::Cancelled, "Cancelled by its spec.")
         };

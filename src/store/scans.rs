@@ -37,14 +37,18 @@ pub struct NewScan {
     pub scanner_args: Value,
 }
 
-/// Queues a scan, once for its object, and marks the slot that led to it as fulfilled.
+/// Queues a scan, once for its object, and marks the slot that led to it as fulfilled. It begins
+/// with the memory that the account's last scan turned out to need.
 pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     let (schedule, due_at) = scan.slot.unzip();
     let inserted = sqlx::query!(
         "insert into scans (tenant_id, id, provider_id, schedule_id, due_at, namespace, name, object_uid,
-           trigger, priority, scanner_args, next_attempt_at)
-         select $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10, $11, $12
+           trigger, priority, scanner_args, next_attempt_at, memory_bytes)
+         select $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+           (select o.memory_bytes from scans o
+            where o.tenant_id = $1 and o.provider_id = p.id and o.memory_bytes is not null
+            order by o.id desc limit 1)
          from providers p where p.tenant_id = $1 and p.id = $3 and not p.is_deleted
          on conflict (tenant_id, object_uid) where object_uid is not null do nothing",
         tenant,

@@ -10,6 +10,7 @@ use crate::api::provider::{Deletion, ProviderStatus};
 use crate::api::{Kind as _, Provider, ProviderGroup, Scan, ScanSchedule, Tenant};
 use crate::controllers::driver::Cleanup;
 use crate::controllers::error::Error;
+use crate::controllers::scan::PROVIDER_DELETED;
 use crate::controllers::{Context, jobs};
 use crate::domain::ids::{ObjectUid, ProviderId, TenantId};
 use crate::domain::reason::Reason;
@@ -32,8 +33,8 @@ impl Provider {
         let Some(id) = providers::retire(&mut tx, object).await? else {
             return Ok(None);
         };
-        let why = "Its Provider was deleted.";
-        let open = scans::cancel_all(&mut tx, &[id], why, cx.clock.now()).await?;
+        let (why, now) = (PROVIDER_DELETED, cx.clock.now());
+        let open = scans::cancel_all(&mut tx, &[id], why, now).await?;
         tx.commit().await?;
         self.leave(cx);
         if let Some(waiting) = end_jobs(tenant, &open, cx).await? {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::PROVIDER_DELETED;
 use crate::api::common::Time;
 use crate::api::scan::{
     FailedAttempt, FindingCounts, ScanState, ScanStatus, SeverityCounts, Stage,
@@ -71,8 +72,14 @@ pub fn orphaned(status: &mut ScanStatus, now: Timestamp) {
     status.state = Some(ScanState::Cancelled);
     status.stage = Some(Stage::Done);
     status.reason = Some(Reason::ProviderDeleted.as_str().to_owned());
-    status.message = Some(Reason::ProviderDeleted.meaning().to_owned());
-    status.completed_at = Some(Time(seconds(now)));
+    status.message = Some(PROVIDER_DELETED.to_owned());
+    let now = seconds(now);
+    let run = status
+        .started_at
+        .as_ref()
+        .map(|at| now.duration_since(at.0));
+    status.duration_seconds = run.map(|run| run.as_secs().max(0));
+    status.completed_at = Some(Time(now));
 }
 
 /// Tells the row.

@@ -37,15 +37,14 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
             let message = format!(
                 "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
             );
+            // Still wanted: a slip in the values must not take away what is stored.
             claims.refused.push((Reason::NamespaceDenied, message));
-            claims.wanted.remove(&namespace);
             continue;
         }
         if !is_in_reach(&namespace, cx) {
             let message = format!(
                 "Namespace {namespace} is none of those in which the operator has rights; add it to rbac.namespaces of the chart's values, or remove it from spec.namespaces."
             );
-            // Still wanted: rights that were narrowed must not take away what is stored.
             claims.refused.push((Reason::NamespaceDenied, message));
             continue;
         }
