@@ -54,6 +54,7 @@ struct State {
     changes: Vec<String>,
     armed: Option<(usize, Fault)>,
     fired: Option<String>,
+    hung: bool,
 }
 
 impl Plan {
@@ -92,7 +93,16 @@ impl Plan {
 
     /// Waits until a call hangs: the moment to give up who made it.
     pub async fn hung(&self) {
-        self.hit.notified().await;
+        // What hung may have been nobody's any more, such as the end of a transaction that was
+        // given up: by then the count has begun anew, and nobody is to die of it.
+        while !std::mem::take(&mut self.state.lock().unwrap().hung) {
+            self.hit.notified().await;
+        }
+    }
+
+    fn hang(&self) {
+        self.state.lock().unwrap().hung = true;
+        self.hit.notify_one();
     }
 
     fn count(&self, call: String, changes: bool) -> Option<Fault> {
@@ -206,7 +216,7 @@ where
             match fault {
                 Some(Fault::Lose) => return Err("answer lost by the test".into()),
                 Some(Fault::Hang) => {
-                    plan.hit.notify_one();
+                    plan.hang();
                     std::future::pending::<()>().await;
                 }
                 Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
@@ -339,7 +349,7 @@ async fn carry(mut client: TcpStream, postgres: u16, plan: Arc<Plan>) -> std::io
                             backend.follow(&output[..read]);
                         }
                         if fault == Fault::Hang {
-                            plan.hit.notify_one();
+                            plan.hang();
                             // Whoever waits for the answer is gone before the connection is.
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
