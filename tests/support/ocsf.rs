@@ -185,13 +185,15 @@ impl Shape {
 pub fn write_large(out: &mut impl Write, shape: Shape, round: usize) -> std::io::Result<()> {
     let checks: Vec<String> = (0..shape.checks).map(constants).collect();
     let per_check = shape.findings.div_ceil(shape.checks);
+    let apart = shape.resources.div_ceil(per_check);
     let mut text = String::new();
     for number in 0..shape.findings {
         text.clear();
         text.push(if number == 0 { '[' } else { ',' });
-        // Findings of a check stand together, each of another resource.
-        let check = number / per_check;
-        let resource = (number % per_check) * shape.resources / per_check + check % 7;
+        // Findings of a check stand together, each of another resource; all checks together
+        // meet every one.
+        let (check, place) = (number / per_check, number % per_check);
+        let resource = place * shape.resources / per_check + check % apart;
         one_of_many(
             &mut text,
             number,
@@ -265,7 +267,7 @@ fn one_of_many(
          \"arn\": \"arn:aws:service{resource}:{region}:{ACCOUNT}:thing/{name}\",\n                    \"encrypted\": false,\n                    \
          \"policy\": {{\n                        \"Version\": \"2012-10-17\",\n                        \"Statement\": [\n                            {{\n                                \
          \"Effect\": \"Allow\",\n                                \"Action\": \"sts:AssumeRole\",\n                                \"Resource\": \"arn:aws:s3:::{name}/*\"\n                            }}\n                        ]\n                    }}\n                }}\n            }},\n            \
-         \"group\": {{\n                \"name\": \"service{}\"\n            }},\n            \"labels\": [\n                \"Name:{name}\",\n                \
+         \"group\": {{\n                \"name\": \"service{service}\"\n            }},\n            \"labels\": [\n                \"Name:{name}\",\n                \
          \"team:team-{}\"\n            ],\n            \"name\": \"{name}\",\n            \"type\": \"AwsType{}\",\n            \
          \"uid\": \"arn:aws:service{resource}:{region}:{ACCOUNT}:thing/{name}\"\n        }}\n    ],\n    \"category_name\": \"Findings\",\n    \
          \"category_uid\": 2,\n    \"class_name\": \"Detection Finding\",\n    \"class_uid\": 2004,\n    \"cloud\": {{\n        \"account\": {{\n            \
@@ -273,7 +275,6 @@ fn one_of_many(
          \"org\": {{\n            \"name\": \"\",\n            \"ou_uid\": \"\",\n            \"ou_name\": \"\",\n            \"uid\": \"\"\n        }},\n        \
          \"provider\": \"aws\",\n        \"region\": \"{region}\"\n    }},\n    \"time\": 1795409998,\n    \"time_dt\": \"2026-11-23T04:59:58.223202\",\n    \
          \"type_uid\": 200401,\n    \"type_name\": \"Detection Finding: Create\"\n}}",
-        resource % 40,
         resource % 50,
         resource % 60,
     )
