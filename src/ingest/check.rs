@@ -1,7 +1,8 @@
 //! The constants of a check: four fifths of a record's bytes, kept once per text.
 //!
-//! Records of a check repeat them byte by byte, so most are recognised by a hash of the raw
-//! text; only a new text is read.
+//! Records of a check repeat them byte by byte and mostly stand together, so most are recognised
+//! by comparing them with the record before, the others by a hash of the raw text; only a new
+//! text is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,6 +20,9 @@ const REMEMBERED: usize = 20_000;
 /// What recognises the constants of checks.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
+    /// Raw texts of the record before, and what they came to.
+    last: Vec<u8>,
+    last_sha256: [u8; 32],
     known: HashMap<[u8; 16], [u8; 32]>,
     told: HashSet<[u8; 32]>,
 }
@@ -35,7 +39,23 @@ pub(super) enum Met {
 impl Checks {
     /// The SHA-256 of the check's constants, and the constants when they are new.
     pub(super) fn meet(&mut self, check_id: &str, record: &Record<'_>) -> Met {
-        let raw = raw_hash(check_id, record);
+        if is_joined(&self.last, raw_texts(check_id, record)) {
+            return Met::Before(self.last_sha256);
+        }
+        self.last.clear();
+        for text in raw_texts(check_id, record) {
+            self.last.extend_from_slice(text.as_bytes());
+            self.last.push(END);
+        }
+        let met = self.look_up(check_id, record);
+        let (Met::Before(sha256) | Met::Now(sha256, _)) = met;
+        self.last_sha256 = sha256;
+        met
+    }
+
+    fn look_up(&mut self, check_id: &str, record: &Record<'_>) -> Met {
+        let mut raw = [0; 16];
+        raw.copy_from_slice(&blake3::hash(&self.last).as_bytes()[..16]);
         if let Some(sha256) = self.known.get(&raw) {
             return Met::Before(*sha256);
         }
@@ -54,15 +74,17 @@ impl Checks {
     }
 }
 
-fn raw_hash(check_id: &str, record: &Record<'_>) -> [u8; 16] {
+/// What follows each raw text, so that an absent one keeps its place: in JSON it only occurs
+/// escaped.
+const END: u8 = 0;
+
+/// All that makes up a check's constants, as it stands in the file.
+fn raw_texts<'r>(check_id: &'r str, record: &'r Record<'_>) -> impl Iterator<Item = &'r str> {
     let info = &record.finding_info.0;
     let unmapped = &record.unmapped.0;
-    let mut hash = blake3::Hasher::new();
-    hash.update(check_id.as_bytes());
-    if let Some(resource) = &record.resources.0 {
-        hash.update(resource.group.0.name.as_str().as_bytes());
-    }
-    for raw in [
+    let service = record.resources.0.as_ref();
+    let service = service.map_or("", |resource| resource.group.0.name.as_str());
+    let raw = [
         info.title,
         info.desc,
         info.types,
@@ -74,18 +96,24 @@ fn raw_hash(check_id: &str, record: &Record<'_>) -> [u8; 16] {
         unmapped.depends_on,
         unmapped.related_to,
         unmapped.notes,
-    ] {
-        // Raw JSON values end by themselves; a separator keeps absent ones in their place.
-        hash.update(b"\0");
-        hash.update(raw.map_or("", RawValue::get).as_bytes());
+    ];
+    let categories = unmapped.categories.0.iter().map(Text::as_str);
+    [check_id, service]
+        .into_iter()
+        .chain(raw.into_iter().map(|raw| raw.map_or("", RawValue::get)))
+        .chain(categories)
+}
+
+/// Whether `joined` is these texts, each with its end.
+fn is_joined<'r>(joined: &[u8], texts: impl Iterator<Item = &'r str>) -> bool {
+    let mut rest = joined;
+    for text in texts {
+        match rest.strip_prefix(text.as_bytes()) {
+            Some([END, after @ ..]) => rest = after,
+            _ => return false,
+        }
     }
-    for category in &unmapped.categories.0 {
-        hash.update(b"\0");
-        hash.update(category.as_str().as_bytes());
-    }
-    let mut key = [0; 16];
-    key.copy_from_slice(&hash.finalize().as_bytes()[..16]);
-    key
+    rest.is_empty()
 }
 
 /// The original's names: the check's metadata with lower-cased keys, plus compliance. What the
