@@ -1,9 +1,11 @@
 //! Calls for passes that no watch would bring: one kind's commit changed rows another kind's
 //! status speaks of, or a scan was admitted. Lost calls are harmless: the timer's pass comes.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _, stream};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
@@ -57,13 +59,22 @@ impl Default for Wake {
 
 /// A kind that can be called for a pass.
 pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
+    /// Between two rounds of calls; within one, each object is called once.
+    const PAUSE: Duration;
+
     /// This kind's channel.
     fn channel(wake: &Wake) -> &Channel<Self>;
 }
 
+/// A Tenant is called to count anew, by each of its Providers and scans: without a pause ten
+/// thousand new Providers would cost as many passes over Tenants.
+const TENANTS_PAUSE: Duration = Duration::from_secs(2);
+
 macro_rules! wakes {
-    ($($kind:ident => $field:ident),*) => {$(
+    ($($kind:ident => $field:ident, $pause:expr;)*) => {$(
         impl Wakes for $kind {
+            const PAUSE: Duration = $pause;
+
             fn channel(wake: &Wake) -> &Channel<Self> {
                 &wake.$field
             }
@@ -71,8 +82,14 @@ macro_rules! wakes {
     )*};
 }
 
-wakes!(Tenant => tenants, Provider => providers, ProviderGroup => groups, Role => roles,
-       ScanSchedule => schedules, Scan => scans);
+wakes! {
+    Tenant => tenants, TENANTS_PAUSE;
+    Provider => providers, Duration::ZERO;
+    ProviderGroup => groups, Duration::ZERO;
+    Role => roles, Duration::ZERO;
+    ScanSchedule => schedules, Duration::ZERO;
+    Scan => scans, Duration::ZERO;
+}
 
 impl Wake {
     /// Asks for a pass over this object.
@@ -123,9 +140,19 @@ impl Wake {
         }
     }
 
-    /// The calls for one kind, as a stream for its controller. A listener that fell behind
-    /// does not know whom it missed, so that every object of the kind is called instead.
+    /// The calls for one kind, as a stream for its controller: at once, and while its pause
+    /// lasts gathered for the next round.
     pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
+        self.calls().ready_chunks(CAPACITY).flat_map(|round| {
+            let called: HashSet<ObjectRef<K>> = round.into_iter().collect();
+            let pause = stream::once(tokio::time::sleep(K::PAUSE));
+            stream::iter(called).chain(pause.filter_map(|()| std::future::ready(None)))
+        })
+    }
+
+    /// Every single call. A listener that fell behind does not know whom it missed, so that
+    /// every object of the kind is called instead.
+    fn calls<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
         let channel = K::channel(self);
         let state = (
             channel.sender.subscribe(),
@@ -156,4 +183,23 @@ fn references<K: Wakes>(objects: &Store<DeserializeGuard<K>>) -> Vec<ObjectRef<K
         reference
     };
     objects.state().iter().map(|o| reference(o)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_called_often_gets_one_call_a_round() {
+        let wake = Wake::default();
+        let mut calls = std::pin::pin!(wake.listen::<Tenant>());
+        let tenant = ObjectRef::<Tenant>::new("t");
+        for _ in 0..100 {
+            wake.call(tenant.clone());
+        }
+        assert_eq!(calls.next().await, Some(tenant.clone()));
+        wake.call(tenant);
+        let second = tokio::time::timeout(Duration::from_millis(50), calls.next());
+        assert!(second.await.is_err());
+    }
 }
