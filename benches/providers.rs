@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -36,6 +35,7 @@ use kube::api::{
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt};
 use prowler_operator::api::{FINALIZER, GROUP, Kind as _, Provider, Tenant, VERSION, all_crds};
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use operator::Operator;
@@ -73,7 +73,7 @@ async fn run() {
     operator
         .until_settled("Tenant", tenants, Instant::now())
         .await;
-    running.stop();
+    drop(running);
     make_bare_kind(&client).await;
     let providers = Api::<Provider>::all(client.clone());
     for resource in [ours(), bare()] {
@@ -91,7 +91,7 @@ async fn run() {
     eprintln!("controller: {new:.1?} until all are Ready, {written} writes");
     operator.until_settled("Provider", count, started).await;
     eprintln!("passes:\n{}", operator.passes().await);
-    running.stop();
+    drop(running);
     let after = bare_writes(&client, tenants, count, 1).await;
     eprintln!("bare client, second half: {after:.1?}");
     let bare = before + after;
@@ -106,7 +106,7 @@ async fn run() {
         let quiet = operator.until_settled("Provider", count, started).await;
         let written = writes(&client).await - written;
         let memory = running.memory();
-        running.stop();
+        drop(running);
         ratios.push(quiet.as_secs_f64() / list.as_secs_f64());
         rows.push(format!(
             "| restart {round}: quiet after | {:.2} s | raw LIST {:.2} s | **{:.2}** × its time | {written} writes, {:.0} MiB resident (at most {:.0}) | ≤ 2.5, none, 80 MiB |",
@@ -261,7 +261,7 @@ async fn bare_writes(client: &Client, tenants: usize, count: usize, half: usize)
 }
 
 fn event(object: &DynamicObject, resource: &ApiResource) -> Event {
-    let now = Timestamp::now();
+    let now = SystemClock.now();
     serde_json::from_value(json!({
         "metadata": { "name": format!("{}.{:x}", object.name_any(), now.as_nanosecond()), "namespace": object.namespace() },
         "action": "Reconcile", "reason": "Succeeded", "note": "aws account 000000000000 is stored.",

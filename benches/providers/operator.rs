@@ -40,8 +40,6 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub fn stop(self) {}
-
     pub fn memory(&self) -> Memory {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let mib = |which: &str| {
