@@ -151,7 +151,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 format!("none of the {number} records of the file is a finding"),
             ));
         }
-        self.flush()?;
+        self.flush(true)?;
         Ok(Assembled {
             totals: Totals {
                 counts: self.counts,
@@ -169,7 +169,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
             Element::Broken { reason, head } => self.set_aside(place, reason, Some(head)),
         }
         if self.batch.findings() >= BATCH_FINDINGS || self.batch.size() >= BATCH_BYTES {
-            self.flush()?;
+            self.flush(false)?;
         }
         Ok(())
     }
@@ -287,9 +287,8 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         });
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
-        let batch = std::mem::take(&mut self.batch);
-        if (self.send)(batch) {
+    fn flush(&mut self, at_end: bool) -> Result<(), Fault> {
+        if (self.send)(self.batch.take(at_end)) {
             Ok(())
         } else {
             Err(Fault::Stopped)

@@ -42,6 +42,17 @@ impl Rows {
         self.bytes.len()
     }
 
+    /// No rows, of as many columns.
+    pub(super) fn none(&self) -> Self {
+        Self::new(self.columns)
+    }
+
+    /// Takes them away; none are left.
+    pub(super) fn take(&mut self) -> Self {
+        let none = self.none();
+        std::mem::replace(self, none)
+    }
+
     /// Begins a row; its fields follow in the order of the columns.
     pub(super) fn row(&mut self) -> &mut Self {
         self.count += 1;

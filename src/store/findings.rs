@@ -33,6 +33,11 @@ create temporary table staged_aside (
     position bigint, byte_offset bigint, reason text, record text) on commit drop;
 ";
 
+/// Bytes from which on rows are sent. A COPY of a few costs 40 ms of waiting on some networks:
+/// its end is a packet of its own, which the sender's kernel holds back until the receiver's has
+/// confirmed the rows, and that one waits for more of them.
+const WORTH_A_COPY: usize = 256 * 1024;
+
 /// A finding with what only the whole file and its past could tell.
 #[derive(Debug)]
 pub struct NewFinding<'a> {
@@ -103,6 +108,26 @@ impl Batch {
         .iter()
         .map(|rows| rows.size())
         .sum()
+    }
+
+    /// Takes the findings away, and of what waits for the end of the file what has become worth
+    /// a COPY, or all of it.
+    #[must_use]
+    pub fn take(&mut self, at_end: bool) -> Self {
+        let due = |rows: &mut Rows| {
+            if at_end || rows.size() >= WORTH_A_COPY {
+                rows.take()
+            } else {
+                rows.none()
+            }
+        };
+        Self {
+            findings: self.findings.take(),
+            resources: due(&mut self.resources),
+            tags: due(&mut self.tags),
+            checks: due(&mut self.checks),
+            aside: due(&mut self.aside),
+        }
     }
 
     /// Adds a finding.
