@@ -41,7 +41,7 @@ struct Scenario<P, A, R> {
 
 /// Faults that a scenario is disturbed by in each run, spread evenly over its calls; `SOAK=1`
 /// takes every fault at every call.
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 8;
 
 /// Scenarios whose every call is disturbed in each run, whatever it takes.
 const ALWAYS: [&str; 2] = ["a_new_provider", "a_provider_that_changes"];
