@@ -27,13 +27,16 @@ pub mod tenancy;
 pub mod tenant;
 pub mod wake;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 pub use self::run::run;
 use crate::api;
@@ -107,6 +110,25 @@ impl Context {
             .map(|namespace| Api::namespaced(self.client.clone(), namespace))
             .collect()
     }
+}
+
+/// Whether the very object of this name and uid is there. A list is asked, not the object: where
+/// the kind itself is not served for a moment it fails, and does not look empty.
+async fn is_there<K>(
+    cx: &Context,
+    namespace: Option<&str>,
+    name: &str,
+    uid: &str,
+) -> Result<bool, kube::Error>
+where
+    K: HasApi + Clone + DeserializeOwned + Debug,
+{
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = K::api(cx, namespace).list_metadata(&named).await?;
+    Ok(found
+        .items
+        .iter()
+        .any(|object| object.metadata.uid.as_deref() == Some(uid)))
 }
 
 macro_rules! api_of {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_controller::events::{Event, EventType};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::Action;
@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 pub use self::outcome::{Cleanup, Outcome};
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
-use super::{Context, HasApi, malformed};
+use super::{Context, HasApi, is_there, malformed};
 use crate::api::{FIELD_MANAGER, FINALIZER, Kind, StatusExt};
 use crate::domain::reason::Reason;
 
@@ -138,7 +138,9 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
     let outcome = object.apply(&mut status, cx).await?;
     mark_suspended(object, &mut status);
     let told = report(object, status, &outcome.readiness, cx).await?;
-    if told == Written::NotFound && !is_there(object, cx).await? {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    let uid = object.uid().unwrap_or_default();
+    if told == Written::NotFound && !is_there::<K>(cx, namespace.as_deref(), &name, &uid).await? {
         // A pass over an old copy, which stored the object after its deletion was done: nobody
         // else will ever look for those rows.
         let mut status = StatusOf::<K>::default();
@@ -257,15 +259,6 @@ enum Written {
     Same,
     /// The API server knows no such object.
     NotFound,
-}
-
-/// Whether this very object is there. A list is asked, not the object: where the kind itself is
-/// not served for a moment it fails, and does not look empty.
-async fn is_there<K: Reconcile>(object: &K, cx: &Context) -> Result<bool, Error> {
-    let api = K::api(cx, object.namespace().as_deref());
-    let named = ListParams::default().fields(&format!("metadata.name={}", object.name_any()));
-    let found = api.list_metadata(&named).await?;
-    Ok(found.items.iter().any(|one| one.uid() == object.uid()))
 }
 
 fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::api::ListParams;
 
 use super::error::Error;
-use super::{Context, HasApi, jobs};
+use super::{Context, is_there, jobs};
 use crate::api::Scan;
+use crate::domain::ids::ObjectName;
 use crate::domain::reason::Reason;
 use crate::store::admin::ledger::{self, Entry};
 use crate::store::scans;
@@ -56,7 +56,7 @@ pub async fn recount(cx: &Context) -> Result<usize, Error> {
 
 /// Ends the scan if its object is gone; whether that freed its account.
 async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
-    if is_there(&entry, seen, cx).await? {
+    if has_object(&entry, seen, cx).await? {
         return Ok(false);
     }
     let Entry { tenant, scan, name } = entry;
@@ -75,20 +75,11 @@ async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bo
     Ok(true)
 }
 
-/// Whether the scan's very object is there. A list is asked, not the object: where the kind
-/// itself is not served, it fails and does not look empty.
-async fn is_there(entry: &Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
+/// Whether the scan's very object is there: in what the watch has shown, or else by asking.
+async fn has_object(entry: &Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
     let Some(uid) = entry.scan.object.map(|object| object.to_string()) else {
         return Ok(false);
     };
-    if seen.contains(&uid) {
-        return Ok(true);
-    }
-    let api = Scan::api(cx, Some(&entry.name.namespace));
-    let named = ListParams::default().fields(&format!("metadata.name={}", entry.name.name));
-    let found = api.list_metadata(&named).await?;
-    Ok(found
-        .items
-        .iter()
-        .any(|object| object.metadata.uid.as_ref() == Some(&uid)))
+    let ObjectName { namespace, name } = &entry.name;
+    Ok(seen.contains(&uid) || is_there::<Scan>(cx, Some(namespace), name, &uid).await?)
 }

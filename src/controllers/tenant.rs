@@ -55,7 +55,7 @@ impl Reconcile for Tenant {
             // First: a namespace that is given back must get no more rows while it is emptied.
             provider::retell_namespaces(cx).await?;
         }
-        let released = release(id, &claimed.wanted, cx).await?;
+        let released = release(id, &self.spec.namespaces, cx).await?;
         if released.any {
             provider::retell_namespaces(cx).await?;
             cx.wake.call_where::<Self>(|other| {

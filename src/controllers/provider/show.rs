@@ -47,7 +47,13 @@ impl Provider {
                 "No credentials are named; give spec.credentials before a scan.".to_owned(),
             ),
         };
-        self.condition(status, state, reason, &message);
+        self.condition(
+            status,
+            condition::CREDENTIALS_RESOLVED,
+            state,
+            reason,
+            &message,
+        );
     }
 
     pub(super) fn show_connection(
@@ -68,27 +74,18 @@ impl Provider {
                 message,
             )
         };
-        let generation = self.metadata.generation;
-        let kind = condition::CONNECTED;
-        status::set(
-            &mut status.conditions,
-            generation,
-            kind,
-            state,
-            reason,
-            &message,
-        );
+        self.condition(status, condition::CONNECTED, state, reason, &message);
     }
 
     fn condition(
         &self,
         status: &mut ProviderStatus,
+        kind: &str,
         state: ConditionStatus,
         reason: Reason,
         message: &str,
     ) {
         let generation = self.metadata.generation;
-        let kind = condition::CREDENTIALS_RESOLVED;
         status::set(
             &mut status.conditions,
             generation,
@@ -106,7 +103,8 @@ impl Provider {
             .find(|violation| violation.field().starts_with("spec.credentials"));
         if let Some(violation) = about_credentials {
             let (reason, message) = (violation.reason(), violation.to_string());
-            self.condition(status, ConditionStatus::False, reason, &message);
+            let kind = condition::CREDENTIALS_RESOLVED;
+            self.condition(status, kind, ConditionStatus::False, reason, &message);
         }
         if violations
             .iter()

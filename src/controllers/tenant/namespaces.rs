@@ -19,25 +19,22 @@ use crate::store::admin::claims::{self, Claim};
 use crate::store::tenants;
 
 pub(super) struct Claims {
-    pub(super) wanted: BTreeSet<String>,
     pub(super) held: BTreeSet<String>,
     pub(super) refused: Vec<(Reason, String)>,
 }
 
 /// Claims every namespace the spec names and may have.
 pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
-    let wanted: BTreeSet<String> = tenant.spec.namespaces.iter().cloned().collect();
     let mut claims = Claims {
-        wanted,
         held: BTreeSet::new(),
         refused: Vec::new(),
     };
-    for namespace in claims.wanted.clone() {
+    for namespace in BTreeSet::from_iter(tenant.spec.namespaces.clone()) {
         if is_denied(&namespace, cx) {
             let message = format!(
                 "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
             );
-            // Still wanted: a slip in the values must not take away what is stored.
+            // Not given back either: a slip in the values must not take away what is stored.
             claims.refused.push((Reason::NamespaceDenied, message));
             continue;
         }
@@ -97,7 +94,7 @@ pub(super) struct Released {
 /// this tenant, wholly, before anybody else can have the namespace.
 pub(super) async fn release(
     id: TenantId,
-    wanted: &BTreeSet<String>,
+    wanted: &[String],
     cx: &Context,
 ) -> Result<Released, Error> {
     let mut tx = cx.store.tenant(id).await?;

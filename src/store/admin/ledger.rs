@@ -39,13 +39,7 @@ pub async fn entries(admin: &AdminStore, patience: Duration) -> Result<Vec<Entry
                 object: row.object_uid.map(ObjectUid),
                 attempt: row.attempt,
                 holds_account: row.holds_account,
-                job: row
-                    .job_namespace
-                    .zip(row.job_name)
-                    .map(|(namespace, name)| JobRef {
-                        name: ObjectName { namespace, name },
-                        uid: row.job_uid.map(ObjectUid),
-                    }),
+                job: JobRef::of(row.job_namespace, row.job_name, row.job_uid),
             },
             name: ObjectName {
                 namespace: row.namespace,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 
 use super::row::JobRef;
-use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId};
+use crate::domain::ids::{ObjectUid, ProviderId, ScanId};
 use crate::domain::reason::Reason;
 use crate::store::{StoreError, TenantTx};
 
@@ -157,13 +157,7 @@ pub async fn cancel_all(
             object: row.object_uid.map(ObjectUid),
             attempt: row.attempt,
             holds_account: row.holds_account,
-            job: row
-                .job_namespace
-                .zip(row.job_name)
-                .map(|(namespace, name)| JobRef {
-                    name: ObjectName { namespace, name },
-                    uid: row.job_uid.map(ObjectUid),
-                }),
+            job: JobRef::of(row.job_namespace, row.job_name, row.job_uid),
         })
         .collect())
 }

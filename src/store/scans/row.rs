@@ -130,6 +130,23 @@ pub struct JobRef {
     pub uid: Option<ObjectUid>,
 }
 
+impl JobRef {
+    /// From the columns of a row.
+    pub(in crate::store) fn of(
+        namespace: Option<String>,
+        name: Option<String>,
+        uid: Option<uuid::Uuid>,
+    ) -> Option<Self> {
+        Some(Self {
+            name: ObjectName {
+                namespace: namespace?,
+                name: name?,
+            },
+            uid: uid.map(ObjectUid),
+        })
+    }
+}
+
 /// The scan of this object.
 pub async fn of_object(
     tx: &mut TenantTx,
@@ -150,13 +167,7 @@ pub async fn of_object(
     .fetch_optional(tx.conn())
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let job = match (row.job_namespace, row.job_name) {
-        (Some(namespace), Some(name)) => Some(JobRef {
-            name: ObjectName { namespace, name },
-            uid: row.job_uid.map(ObjectUid),
-        }),
-        _ => None,
-    };
+    let job = JobRef::of(row.job_namespace, row.job_name, row.job_uid);
     let counts = row
         .counts
         .map(serde_json::from_value)
