@@ -132,8 +132,9 @@ pub struct ProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
     /// What scans look at, and what they may use.
+    // Boxed: most Providers say nothing here, and thousands are kept in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scan: Option<ScanSettings>,
+    pub scan: Option<Box<ScanSettings>>,
     /// How often the connection is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_check: Option<ConnectionCheck>,

@@ -69,11 +69,6 @@ impl Attempts {
     }
 }
 
-/// A settled object is looked at again after 50 to 60 minutes: the net under missed events.
-fn net(cx: &Context) -> Duration {
-    Duration::from_secs_f64(3000.0 + 600.0 * cx.clock.jitter())
-}
-
 /// A transient failure is shown in the status only from this attempt on: a database that is
 /// away for a second must not rewrite ten thousand objects.
 const SHOWN_FROM_ATTEMPT: u32 = 3;
@@ -98,7 +93,7 @@ pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Conte
                 if let Err(error) = malformed::tell::<K>(&invalid.metadata, &invalid.error, &cx).await {
                     tracing::debug!(%error, "the status was not written");
                 }
-                (Action::requeue(net(&cx)), Reason::MalformedObject.as_str())
+                (Action::await_change(), Reason::MalformedObject.as_str())
             }
         }
     }
@@ -131,7 +126,7 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
     if !finalized {
         set_finalizers(object, cx, |names| names.push(FINALIZER.to_owned())).await?;
         // The patch comes back as an event; doing more now would act on an old object.
-        return Ok((Action::requeue(net(cx)), "finalizer"));
+        return Ok((Action::await_change(), "finalizer"));
     }
     let mut status = object.status().cloned().unwrap_or_default();
     // A suspended object is stored as such, so that nothing of it is started; it is not skipped.
@@ -152,10 +147,10 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
         Readiness::Progressing { .. } => "progressing",
         Readiness::Stalled { .. } => "stalled",
     };
-    Ok((
-        Action::requeue(outcome.again_in.unwrap_or_else(|| net(cx))),
-        label,
-    ))
+    let next = outcome
+        .again_in
+        .map_or_else(Action::await_change, Action::requeue);
+    Ok((next, label))
 }
 
 async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
@@ -221,12 +216,12 @@ async fn failed<K: Reconcile>(
             );
         }
     }
-    let pause = if stalled {
-        net(cx)
+    let next = if stalled {
+        Action::await_change()
     } else {
-        backoff(attempt, cx.clock.jitter())
+        Action::requeue(backoff(attempt, cx.clock.jitter()))
     };
-    (Action::requeue(pause), reason.as_str())
+    (next, reason.as_str())
 }
 
 /// Computes the conditions, writes the status if it says something new, and tells the user by

@@ -15,8 +15,20 @@ pub struct Mirrors(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     rows: HashMap<ObjectUid, Mirror>,
-    /// Rows written since a reload began: the reload's answer is older than these.
-    written: HashMap<ObjectUid, Option<Mirror>>,
+    /// Rows written since a reload began, while it lasts: its answer is older than these.
+    written: Option<HashMap<ObjectUid, Option<Mirror>>>,
+}
+
+impl State {
+    fn put(&mut self, object: ObjectUid, mirror: Option<Mirror>) {
+        match mirror {
+            Some(mirror) => self.rows.insert(object, mirror),
+            None => self.rows.remove(&object),
+        };
+        if let Some(written) = &mut self.written {
+            written.insert(object, mirror);
+        }
+    }
 }
 
 impl Mirrors {
@@ -28,18 +40,16 @@ impl Mirrors {
 
     /// Reads all rows again.
     pub async fn load(&self, admin: &AdminStore) -> Result<(), StoreError> {
-        self.lock().written.clear();
-        let fresh = ownership::mirrors(admin).await?;
+        self.lock().written = Some(HashMap::new());
+        let fresh = ownership::mirrors(admin).await;
         let mut state = self.lock();
-        state.rows = fresh
+        let written = state.written.take().unwrap_or_default();
+        state.rows = fresh?
             .into_iter()
             .map(|mirror| (mirror.object, mirror))
             .collect();
-        for (object, mirror) in std::mem::take(&mut state.written) {
-            match mirror {
-                Some(mirror) => state.rows.insert(object, mirror),
-                None => state.rows.remove(&object),
-            };
+        for (object, mirror) in written {
+            state.put(object, mirror);
         }
         Ok(())
     }
@@ -49,16 +59,12 @@ impl Mirrors {
     }
 
     pub(super) fn set(&self, mirror: Mirror) {
-        let mut state = self.lock();
-        state.rows.insert(mirror.object, mirror);
-        state.written.insert(mirror.object, Some(mirror));
+        self.lock().put(mirror.object, Some(mirror));
     }
 
     /// The next pass over this object reads the rows: its last scan changed.
     pub(super) fn forget(&self, object: ObjectUid) {
-        let mut state = self.lock();
-        state.rows.remove(&object);
-        state.written.insert(object, None);
+        self.lock().put(object, None);
     }
 
     /// The same for whichever object stands for this row.

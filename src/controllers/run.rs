@@ -2,6 +2,7 @@
 //! controller per kind ([`watches`]) beside the admission loop and what is done by the clock
 //! ([`upkeep`]), all under one lease.
 
+mod read;
 mod upkeep;
 mod watches;
 
@@ -18,6 +19,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::events::Reporter;
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::upkeep::retry;
@@ -176,17 +178,31 @@ pub async fn lead(
     .await;
 
     let (claimed, claims) = watch::channel(cx.tenancy.namespaces());
-    let (ready, mut references_ready) = watch::channel(false);
-    let mut tasks = tokio::task::JoinSet::new();
+    // No pass before Secrets and service accounts are known: each would ask for them itself.
+    let (ready, may_pass) = watch::channel(false);
+    let mut tasks = JoinSet::new();
     tasks.spawn(references::watch_all(cx.clone(), claims, ready));
     tasks.spawn(upkeep::follow_tenancy(cx.clone(), claimed));
     tasks.spawn(upkeep::keep_partitions(cx.clone()));
     tasks.spawn(upkeep::keep_mirrors(cx.clone()));
+    tasks.spawn(upkeep::cast_net(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
-    let _ = references_ready.wait_for(|ready| *ready).await;
 
+    let how = watches::How {
+        concurrency,
+        lists: watches::initial_lists(&cx).await,
+        may_pass,
+        stop,
+    };
+    let mut kinds: JoinSet<()> = watches::all(&cx, &how).into_iter().collect();
     // Each ends when told to stop, after the passes under way.
-    futures::future::join_all(watches::all(&cx, concurrency, &stop)).await;
+    while let Some(ended) = kinds.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
     tasks.shutdown().await;
     Ok(())
 }

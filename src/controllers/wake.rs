@@ -1,7 +1,8 @@
 //! Calls for passes that no watch would bring: one kind's commit changed rows another kind's
 //! status speaks of, or a scan was admitted. Lost calls are harmless: the timer's pass comes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use tokio::sync::broadcast;
+use tokio_util::time::DelayQueue;
 
 use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use crate::domain::ids::ObjectName;
@@ -59,16 +61,16 @@ impl Default for Wake {
 
 /// A kind that can be called for a pass.
 pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
-    /// Between two rounds of calls; within one, each object is called once.
+    /// Between two calls for one object.
     const PAUSE: Duration;
 
     /// This kind's channel.
     fn channel(wake: &Wake) -> &Channel<Self>;
 }
 
-/// A Tenant is called to count anew, by each of its Providers and scans: without a pause ten
-/// thousand new Providers would cost as many passes over Tenants.
-const TENANTS_PAUSE: Duration = Duration::from_secs(2);
+/// A Tenant is called to count anew by each of its Providers and scans, and shows only how many
+/// there are: without a pause ten thousand new Providers would cost as many passes over Tenants.
+const TENANTS_PAUSE: Duration = Duration::from_secs(10);
 
 macro_rules! wakes {
     ($($kind:ident => $field:ident, $pause:expr;)*) => {$(
@@ -126,6 +128,27 @@ impl Wake {
         }
     }
 
+    /// Asks for passes over one of `shares` shares of the objects of every kind.
+    pub fn call_share(&self, share: u64, shares: u64) {
+        self.call_share_of::<Tenant>(share, shares);
+        self.call_share_of::<Provider>(share, shares);
+        self.call_share_of::<ProviderGroup>(share, shares);
+        self.call_share_of::<Role>(share, shares);
+        self.call_share_of::<ScanSchedule>(share, shares);
+        self.call_share_of::<Scan>(share, shares);
+    }
+
+    fn call_share_of<K: Wakes>(&self, share: u64, shares: u64) {
+        for object in self.known::<K>().unwrap_or_default() {
+            // Also one that does not decode: its status is to say so.
+            let mut hash = DefaultHasher::new();
+            object.meta().uid.hash(&mut hash);
+            if hash.finish() % shares == share {
+                self.call(reference(&*object));
+            }
+        }
+    }
+
     /// Asks for a pass over the objects of a kind for which `wanted` holds.
     pub fn call_where<K: Wakes>(&self, wanted: impl Fn(&K) -> bool) {
         let Some(objects) = K::channel(self).objects.get() else {
@@ -140,14 +163,15 @@ impl Wake {
         }
     }
 
-    /// The calls for one kind, as a stream for its controller: at once, and while its pause
-    /// lasts gathered for the next round.
+    /// The calls for one kind, as a stream for its controller: the first for an object at once,
+    /// those that come while its pause lasts as one at its end.
     pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        self.calls().ready_chunks(CAPACITY).flat_map(|round| {
-            let called: HashSet<ObjectRef<K>> = round.into_iter().collect();
-            let pause = stream::once(tokio::time::sleep(K::PAUSE));
-            stream::iter(called).chain(pause.filter_map(|()| std::future::ready(None)))
-        })
+        let calls = self.calls();
+        if K::PAUSE.is_zero() {
+            calls.left_stream()
+        } else {
+            paced(calls, K::PAUSE).right_stream()
+        }
     }
 
     /// Every single call. A listener that fell behind does not know whom it missed, so that
@@ -176,30 +200,106 @@ impl Wake {
     }
 }
 
+/// At most one call for an object in each pause.
+fn paced<K: Wakes>(
+    calls: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    pause: Duration,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
+    // Objects whose pause lasts, and whether they were called meanwhile.
+    let resting: HashMap<ObjectRef<K>, bool> = HashMap::new();
+    let state = (Box::pin(calls), resting, DelayQueue::new());
+    stream::unfold(
+        state,
+        move |(mut calls, mut resting, mut pauses)| async move {
+            loop {
+                let object = tokio::select! {
+                    called = calls.next() => {
+                        let object = called?;
+                        if let Some(again) = resting.get_mut(&object) {
+                            *again = true;
+                            continue;
+                        }
+                        object
+                    }
+                    Some(over) = pauses.next() => {
+                        let object: ObjectRef<K> = over.into_inner();
+                        if resting.remove(&object) != Some(true) {
+                            continue;
+                        }
+                        object
+                    }
+                };
+                resting.insert(object.clone(), false);
+                pauses.insert(object.clone(), pause);
+                return Some((object, (calls, resting, pauses)));
+            }
+        },
+    )
+}
+
 fn references<K: Wakes>(objects: &Store<DeserializeGuard<K>>) -> Vec<ObjectRef<K>> {
-    let reference = |object: &DeserializeGuard<K>| {
-        let mut reference = ObjectRef::<K>::new(&object.name_any());
-        reference.namespace = object.namespace();
-        reference
-    };
-    objects.state().iter().map(|o| reference(o)).collect()
+    objects.state().iter().map(|o| reference(&**o)).collect()
+}
+
+fn reference<K: Wakes>(object: &DeserializeGuard<K>) -> ObjectRef<K> {
+    let mut reference = ObjectRef::<K>::new(&object.name_any());
+    reference.namespace = object.namespace();
+    reference
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_tenant_called_often_gets_one_call_a_round() {
+    async fn a_tenant_called_often_gets_one_call_in_each_pause() {
+        let pause = Duration::from_millis(300);
         let wake = Wake::default();
-        let mut calls = std::pin::pin!(wake.listen::<Tenant>());
-        let tenant = ObjectRef::<Tenant>::new("t");
+        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(), pause));
+        let (often, once) = (ObjectRef::new("often"), ObjectRef::new("once"));
         for _ in 0..100 {
-            wake.call(tenant.clone());
+            wake.call::<Tenant>(often.clone());
         }
-        assert_eq!(calls.next().await, Some(tenant.clone()));
-        wake.call(tenant);
-        let second = tokio::time::timeout(Duration::from_millis(50), calls.next());
-        assert!(second.await.is_err());
+        wake.call(once.clone());
+        assert_eq!(calls.next().await, Some(often.clone()), "at once");
+        assert_eq!(calls.next().await, Some(once), "others do not wait");
+        assert_eq!(calls.next().await, Some(often.clone()), "after its pause");
+        let more = tokio::time::timeout(pause * 3, calls.next());
+        assert!(more.await.is_err(), "nobody called again");
+        wake.call(often.clone());
+        assert_eq!(calls.next().await, Some(often), "rested");
+    }
+
+    #[tokio::test]
+    async fn the_shares_call_every_object_once() {
+        let (reader, mut writer) = reflector::store();
+        for number in 0..100 {
+            let object = serde_json::json!({
+                "metadata": { "name": format!("p{number}"), "namespace": "n", "uid": format!("uid-{number}") },
+                // Some do not decode.
+                "spec": if number % 2 == 0 { serde_json::json!({}) } else { serde_json::Value::Null },
+            });
+            let object: DeserializeGuard<Provider> = serde_json::from_value(object).unwrap();
+            writer.apply_watcher_event(&Event::Apply(object));
+        }
+        let wake = Wake::default();
+        wake.remember::<Provider>(reader);
+        let mut calls = std::pin::pin!(wake.listen::<Provider>());
+        let mut called = Vec::new();
+        for share in 0..7 {
+            wake.call_share(share, 7);
+            let before = called.len();
+            while let Some(Some(object)) = calls.next().now_or_never() {
+                called.push(object.name);
+            }
+            assert!((5..30).contains(&(called.len() - before)), "even shares");
+        }
+        called.sort();
+        called.dedup();
+        assert_eq!(called.len(), 100);
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::reason::Reason;
 pub struct Outcome {
     /// What the conditions say.
     pub readiness: Readiness,
-    /// When to look again without a change; `None`: in about an hour, as a net.
+    /// When to look again without a change; `None`: within an hour, as everything is.
     pub again_in: Option<Duration>,
 }
 

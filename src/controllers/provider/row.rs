@@ -106,8 +106,13 @@ impl Provider {
                     change,
                     chosen_anew,
                 } => {
-                    let last = scans::last_of(&mut tx, id).await?;
-                    let connection = providers::connection(&mut tx, id).await?;
+                    // A row just made has neither scans nor a connection.
+                    let (last, connection) = if change == Change::Created {
+                        (None, None)
+                    } else {
+                        let last = scans::last_of(&mut tx, id).await?;
+                        (last, providers::connection(&mut tx, id).await?)
+                    };
                     tx.commit().await?;
                     let last_scan = last.as_ref().map(|scan| scan.id);
                     status.last_scan = last.map(shown);

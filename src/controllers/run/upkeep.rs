@@ -58,6 +58,19 @@ pub(super) async fn keep_mirrors(cx: Arc<Context>) {
     }
 }
 
+/// Minutes in which every object is looked at again, without any event.
+const NET_MINUTES: u64 = 55;
+
+/// The net under missed events. Calls by the clock, a few objects each minute, cost no memory; a
+/// timer for each settled object would take more than what is stored of it.
+pub(super) async fn cast_net(cx: Arc<Context>) {
+    let minute = Duration::from_mins(1);
+    for share in (0..NET_MINUTES).cycle() {
+        tokio::time::sleep(minute).await;
+        cx.wake.call_share(share, NET_MINUTES);
+    }
+}
+
 /// Tries until it succeeds: what is waited for is a database that comes back.
 pub(super) async fn retry<F, R>(what: &str, mut act: F)
 where

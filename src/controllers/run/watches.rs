@@ -6,35 +6,55 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{WatchEvent, WatchParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Resource, ResourceExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::read::{self, Read};
 use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
 use crate::controllers::Context;
 use crate::controllers::driver::{Reconcile, pass};
 use crate::controllers::wake::Wakes;
 use crate::dispatch::job::SCAN_NAME;
 
+/// How the kinds are watched.
+pub(super) struct How {
+    /// Passes over a kind at once.
+    pub(super) concurrency: u16,
+    /// How the objects are listed.
+    pub(super) lists: watcher::Config,
+    /// Turns true when passes may begin; the lists are read meanwhile.
+    pub(super) may_pass: watch::Receiver<bool>,
+    /// Ends the watches, after the passes under way.
+    pub(super) stop: CancellationToken,
+}
+
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A controller over a pruned watch: managed fields are a third of an object and never read.
+/// What `kubectl apply` keeps of what it applied: the object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A controller over a pruned watch: managed fields, and the copy that `kubectl apply` keeps, are
+/// more than half of an object and never read.
 fn controller<K: Reconcile + Wakes>(
     cx: &Arc<Context>,
-    concurrency: u16,
+    how: &How,
 ) -> Controller<DeserializeGuard<K>> {
     let (reader, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = Api::all(cx.client.clone());
-    let stream = watcher(api, watcher::Config::default())
+    let api: Api<Read<K>> = Api::all(cx.client.clone());
+    let stream = watcher(api, how.lists.clone())
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .map_ok(read::event)
+        .modify(prune)
         .reflect(writer)
         .applied_objects();
     cx.wake.remember::<K>(reader.clone());
@@ -46,22 +66,72 @@ fn controller<K: Reconcile + Wakes>(
     Controller::for_stream(stream, reader)
         .with_config(
             Config::default()
-                .concurrency(concurrency)
+                .concurrency(how.concurrency)
                 .debounce(Duration::from_millis(50)),
         )
         .reconcile_on(calls)
 }
 
+/// Marks the event after which a watch has shown every object.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// So long a server may take to show that it streams lists.
+const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the kinds are listed: as a stream where the API server does that, which shows objects
+/// while it still encodes others and needs no page of them in memory; in pages otherwise
+/// (`WatchList` is off by default in Kubernetes 1.33).
+pub(super) async fn initial_lists(cx: &Context) -> watcher::Config {
+    let pages = watcher::Config::default();
+    let tenants = Api::<Tenant>::all(cx.client.clone());
+    let params = WatchParams::default().initial_events();
+    let streams = async {
+        let Ok(events) = tenants.watch_metadata(&params, "0").await else {
+            return false;
+        };
+        let mut events = std::pin::pin!(events);
+        while let Some(Ok(event)) = events.next().await {
+            if let WatchEvent::Bookmark(mark) = event
+                && mark.metadata.annotations.contains_key(INITIAL_EVENTS_END)
+            {
+                return true;
+            }
+        }
+        false
+    };
+    if matches!(
+        tokio::time::timeout(STREAM_PATIENCE, streams).await,
+        Ok(true)
+    ) {
+        return pages.streaming_lists();
+    }
+    tracing::info!("the API server does not stream lists; reading them in pages");
+    pages
+}
+
+fn prune<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
 fn start<K: Reconcile + Wakes>(
     controller: Controller<DeserializeGuard<K>>,
     cx: &Arc<Context>,
-    stop: &CancellationToken,
+    how: &How,
 ) -> Task {
-    let (cx, counting) = (cx.clone(), cx.clone());
+    let (cx, counting, may) = (cx.clone(), cx.clone(), how.may_pass.clone());
     let stream = controller
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .graceful_shutdown_on(how.stop.clone().cancelled_owned())
         .run(
-            |object, cx| async move { Ok::<_, std::convert::Infallible>(pass(object, cx).await) },
+            move |object, cx| {
+                let mut may = may.clone();
+                async move {
+                    // An error means that nobody holds the passes back any more.
+                    let _ = may.wait_for(|may| *may).await;
+                    Ok::<_, std::convert::Infallible>(pass(object, cx).await)
+                }
+            },
             |_, never, _| match *never {},
             cx,
         );
@@ -78,39 +148,31 @@ fn start<K: Reconcile + Wakes>(
 }
 
 /// One controller per kind; each ends when told to stop.
-pub(super) fn all(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Vec<Task> {
+pub(super) fn all(cx: &Arc<Context>, how: &How) -> Vec<Task> {
     vec![
-        tenants(cx, concurrency, stop),
-        providers(cx, concurrency, stop),
-        plain::<ProviderGroup>(cx, concurrency, stop),
-        plain::<Role>(cx, concurrency, stop),
-        plain::<ScanSchedule>(cx, concurrency, stop),
-        scans(cx, concurrency, stop),
+        tenants(cx, how),
+        providers(cx, how),
+        plain::<ProviderGroup>(cx, how),
+        plain::<Role>(cx, how),
+        plain::<ScanSchedule>(cx, how),
+        scans(cx, how),
     ]
 }
 
-fn plain<K: Reconcile + Wakes>(
-    cx: &Arc<Context>,
-    concurrency: u16,
-    stop: &CancellationToken,
-) -> Task {
+fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, how: &How) -> Task {
     // Calls for these come in bursts, one for each provider stored.
     let config = Config::default()
-        .concurrency(concurrency.min(4))
+        .concurrency(how.concurrency.min(4))
         .debounce(Duration::from_millis(500));
-    start(
-        controller::<K>(cx, concurrency).with_config(config),
-        cx,
-        stop,
-    )
+    start(controller::<K>(cx, how).with_config(config), cx, how)
 }
 
-fn providers(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    start(controller::<Provider>(cx, concurrency), cx, stop)
+fn providers(cx: &Arc<Context>, how: &How) -> Task {
+    start(controller::<Provider>(cx, how), cx, how)
 }
 
-fn tenants(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    let tenants = controller::<Tenant>(cx, concurrency);
+fn tenants(cx: &Arc<Context>, how: &How) -> Task {
+    let tenants = controller::<Tenant>(cx, how);
     let objects = tenants.store();
     // A namespace that appears is bound by the tenant that waits for it.
     let namespaces = watcher(
@@ -132,17 +194,17 @@ fn tenants(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Tas
             })
             .map(|tenant| ObjectRef::from_obj(&*tenant))
     });
-    start(tenants, cx, stop)
+    start(tenants, cx, how)
 }
 
-fn scans(cx: &Arc<Context>, concurrency: u16, stop: &CancellationToken) -> Task {
-    let scans = controller::<Scan>(cx, concurrency)
+fn scans(cx: &Arc<Context>, how: &How) -> Task {
+    let scans = controller::<Scan>(cx, how)
         .owns_stream(of_scans::<Job>(cx))
         .watches_stream(of_scans::<Pod>(cx), |pod| {
             let name = pod.annotations().get(SCAN_NAME)?;
             Some(ObjectRef::new(name).within(&pod.namespace()?))
         });
-    start(scans, cx, stop)
+    start(scans, cx, how)
 }
 
 /// Changes of Jobs or pods of scans, wherever the operator may read them: one watch over all
