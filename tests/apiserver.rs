@@ -50,3 +50,5 @@ mod stale;
 mod tenant_limits;
 #[path = "apiserver/tenants.rs"]
 mod tenants;
+#[path = "apiserver/watching.rs"]
+mod watching;

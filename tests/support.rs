@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod behaviour;
 pub mod command;
+pub mod controller;
 pub mod db;
 pub mod faults;
 pub mod ocsf;

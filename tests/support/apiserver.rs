@@ -59,12 +59,17 @@ impl ApiServer {
     /// The server of this test process, started by the first who asks.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
+        SHARED.get_or_init(|| Self::start(&[])).await
     }
 
     /// A server of the test's own, which nobody else's objects disturb.
     pub async fn alone() -> &'static Self {
-        Box::leak(Box::new(Self::start().await))
+        Self::alone_with(&[]).await
+    }
+
+    /// As `alone`, with further flags of `kube-apiserver`.
+    pub async fn alone_with(flags: &[&str]) -> &'static Self {
+        Box::leak(Box::new(Self::start(flags).await))
     }
 
     /// A client that may do everything. Each test takes its own: a client lives and dies with
@@ -185,7 +190,7 @@ impl ApiServer {
         std::fs::read_to_string(self.dir.join("ca.crt")).unwrap()
     }
 
-    async fn start() -> Self {
+    async fn start(flags: &[&str]) -> Self {
         // The second to install finds the first's: both are the same.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::Builder::new()
@@ -212,14 +217,14 @@ impl ApiServer {
         let key = KeyPair::generate().unwrap();
         server.write("service-account.key", &key.serialize_pem());
         server.write("service-account.pub", &key.public_key_pem());
-        server.hold(&server.script());
+        server.hold(&server.script(flags));
         server.wait_until_ready().await;
         server.install_kinds().await;
         server
     }
 
     /// What the shell runs: both servers, until its input closes.
-    fn script(&self) -> String {
+    fn script(&self, flags: &[&str]) -> String {
         let Ports { api, etcd, peer } = self.ports;
         let client = format!("http://127.0.0.1:{etcd}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -233,7 +238,7 @@ impl ApiServer {
             "--unsafe-no-fsync".into(),
             "--log-level=warn".into(),
         ];
-        let server = [
+        let mut server = vec![
             format!("--etcd-servers={client}"),
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
@@ -257,6 +262,7 @@ impl ApiServer {
             "--endpoint-reconciler-type=none".into(),
             "--profiling=false".into(),
         ];
+        server.extend(flags.iter().map(|&flag| flag.to_owned()));
         command_line(&tool("etcd"), &store, &self.dir, "etcd.log")
             + &command_line(&tool("kube-apiserver"), &server, &self.dir, "apiserver.log")
     }

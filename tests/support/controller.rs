@@ -1,5 +1,11 @@
 //! The controller as users run it: the real binary, in a process of its own.
 
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a harness that cannot go on fails the test; not every test uses all of it"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +15,12 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::{CONCURRENCY, PATIENCE, apiserver, db};
+use super::{apiserver, db};
+
+/// Passes over a kind at once.
+pub const CONCURRENCY: usize = 8;
+/// So long anything may take.
+pub const PATIENCE: Duration = Duration::from_mins(15);
 
 /// So long nothing may happen before it counts as quiet.
 const QUIET: Duration = Duration::from_secs(2);
@@ -87,6 +98,10 @@ impl Operator {
     }
 
     pub fn start(&self) -> Running {
+        self.start_logging("warn")
+    }
+
+    pub fn start_logging(&self, level: &str) -> Running {
         let file = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::create(file("log")).unwrap();
         let child = Command::new(Path::new(env!("CARGO_BIN_EXE_prowler-operator")))
@@ -101,7 +116,7 @@ impl Operator {
             .env("HEALTH_ADDR", format!("127.0.0.1:{}", self.port))
             .env("CONCURRENCY", CONCURRENCY.to_string())
             .env("NO_LEADER_ELECTION", "true")
-            .env("LOG_LEVEL", "warn")
+            .env("LOG_LEVEL", level)
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();
@@ -152,6 +167,18 @@ impl Operator {
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Until no pass over anything has ended for so long.
+    pub async fn until_at_rest(&self, pause: Duration) {
+        let (mut before, mut since) = (self.passes().await, Instant::now());
+        while since.elapsed() < pause {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = self.passes().await;
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
         }
     }
 

@@ -1,0 +1,87 @@
+//! The program as it runs, driven by its own watches: on an API server that streams lists, and on
+//! one that gives them in pages.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use prowler_operator::api::{Provider, Tenant};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::support::apiserver::ApiServer;
+use crate::support::controller::Operator;
+use crate::support::db::Db;
+
+const PAGES: &str = "reading them in pages";
+
+async fn create<K>(api: &Api<K>, object: Value)
+where
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+fn is_ready(provider: &Provider) -> bool {
+    let conditions = provider.status.as_ref().map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// One Provider is there before the program, one comes later; both become Ready, and go.
+async fn lives_by_its_watches(server: &ApiServer) -> String {
+    let client = server.client();
+    let database = Db::new().await;
+    let operator = Operator::prepare(server, &database, &client).await;
+    let namespaces = Api::<Namespace>::all(client.clone());
+    create(&namespaces, json!({ "metadata": { "name": "team" } })).await;
+    let tenants = Api::<Tenant>::all(client.clone());
+    let tenant = json!({ "metadata": { "name": "acme" }, "spec": { "namespaces": ["team"] } });
+    create(&tenants, tenant).await;
+    let providers = Api::<Provider>::namespaced(client, "team");
+    let provider = |name: &str, uid: &str| json!({ "metadata": { "name": name }, "spec": { "provider": "aws", "uid": uid } });
+    create(&providers, provider("before", "111111111111")).await;
+
+    let running = operator.start_logging("info");
+    let begun = Instant::now();
+    let until = async |wanted: &dyn Fn(&[Provider]) -> bool| {
+        while !wanted(&providers.list(&ListParams::default()).await.unwrap().items) {
+            assert!(
+                begun.elapsed() < Duration::from_mins(2),
+                "{}",
+                operator.log()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(&|all| all.iter().all(is_ready)).await;
+    create(&providers, provider("later", "222222222222")).await;
+    until(&|all| all.len() == 2 && all.iter().all(is_ready)).await;
+    for name in ["before", "later"] {
+        providers
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    until(&|all| all.is_empty()).await;
+    drop(running);
+    operator.log()
+}
+
+#[tokio::test]
+async fn the_program_lives_by_streamed_lists() {
+    let log = lives_by_its_watches(ApiServer::alone().await).await;
+    assert!(!log.contains(PAGES), "{log}");
+}
+
+#[tokio::test]
+async fn the_program_lives_by_pages_where_lists_are_not_streamed() {
+    let server = ApiServer::alone_with(&["--feature-gates=WatchList=false"]).await;
+    let log = lives_by_its_watches(server).await;
+    assert!(log.contains(PAGES), "{log}");
+}
