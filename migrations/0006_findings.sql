@@ -48,9 +48,10 @@ create table resource_tag_mappings (
     tenant_id uuid not null,
     resource_id uuid not null,
     tag_id uuid not null,
-    primary key (tenant_id, resource_id, tag_id),
-    foreign key (tenant_id, resource_id) references resources (tenant_id, id) on delete cascade,
-    foreign key (tenant_id, tag_id) references resource_tags (tenant_id, id) on delete cascade
+    -- No foreign keys: checking two for each row took as long as all else that a first scan
+    -- writes of resources. Resources take their rows with them; tags go when none is left, under a
+    -- lock that publications share (store/tags.rs).
+    primary key (tenant_id, resource_id, tag_id)
 );
 create index resource_tag_mappings_tag on resource_tag_mappings (tenant_id, tag_id);
 select protect('resource_tag_mappings');

@@ -25,6 +25,7 @@ pub mod schedules;
 pub mod schema;
 mod standing;
 pub mod survey;
+mod tags;
 pub mod tenant_tx;
 pub mod tenants;
 

@@ -2,6 +2,7 @@
 //! the past, counted and added to a batch.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use uuid::Uuid;
 
@@ -25,9 +26,11 @@ use crate::store::publication::{Account, Totals};
 use crate::store::scans::Counts;
 
 /// Findings of a batch: memory grows with it, and beyond some thousands speed does not.
-const BATCH_FINDINGS: usize = 2000;
+const BATCH_FINDINGS: usize = 4000;
 /// Bytes of a batch; reached first where records are large.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Tags remembered as told: about 2 MiB.
+const TAGS_REMEMBERED: usize = 50_000;
 /// Records set aside that are stored; the rest is only counted.
 const ASIDE_MAX: u64 = 1000;
 
@@ -93,6 +96,20 @@ pub(super) struct Assembled {
     pub inventory: Inventory,
 }
 
+/// Tags that were told; some are told again where there are very many.
+#[derive(Default)]
+struct Tags(HashSet<Uuid>);
+
+impl Tags {
+    /// Whether the tag is to be told.
+    fn meet(&mut self, tag: Uuid) -> bool {
+        if self.0.len() >= TAGS_REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert(tag)
+    }
+}
+
 /// A file on its way to rows.
 pub(super) struct Assembly<S> {
     task: Task,
@@ -100,6 +117,7 @@ pub(super) struct Assembly<S> {
     history: History,
     inventory: Inventory,
     checks: Checks,
+    tags: Tags,
     batch: Batch,
     counts: Counts,
     counter: u32,
@@ -124,6 +142,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
             history,
             inventory,
             checks: Checks::default(),
+            tags: Tags::default(),
             batch: Batch::default(),
             counts: Counts::default(),
             counter: 0,
@@ -264,7 +283,10 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 .resource(id, resource, metadata.as_deref(), digest);
             for (key, value) in &resource.tags {
                 let tag = tag_id(self.task.tenant.0, key, value);
-                self.batch.tag(id, tag, key, value);
+                if self.tags.meet(tag) {
+                    self.batch.tag(tag, key, value);
+                }
+                self.batch.tag_mapping(id, tag);
             }
         }
         id

@@ -1,7 +1,7 @@
 //! Deletion of a provider's rows, in bounded batches, each its own transaction. Resumable from
 //! any point: a pass deletes what it finds and says whether anything is left.
 
-use super::{Store, StoreError, TenantTx};
+use super::{Store, StoreError, TenantTx, tags};
 use crate::domain::ids::{ProviderId, ScanId, TenantId};
 use crate::domain::uuid7;
 
@@ -55,7 +55,7 @@ pub async fn step(
         deleted += scans(&mut tx, provider).await?;
     }
     if deleted == 0 {
-        tags(&mut tx).await?;
+        tags::remove_unused(&mut tx).await?;
         sqlx::query!(
             "delete from providers where tenant_id = $1 and id = $2",
             tenant.0,
@@ -137,12 +137,17 @@ async fn findings(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreE
     Ok(deleted.cast_unsigned())
 }
 
-/// Resources; their links to tags go with them.
+/// Resources, and their links to tags.
 async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let deleted = sqlx::query!(
-        "delete from resources where tenant_id = $1 and id in (
-           select id from resources where tenant_id = $1 and provider_id = $2 limit $3)",
+        "with doomed as (
+             select id from resources where tenant_id = $1 and provider_id = $2 limit $3
+           ), mappings as (
+             delete from resource_tag_mappings m using doomed d
+             where m.tenant_id = $1 and m.resource_id = d.id
+           )
+           delete from resources r using doomed d where r.tenant_id = $1 and r.id = d.id",
         tenant,
         provider.0,
         BATCH,
@@ -151,18 +156,6 @@ async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, Store
     .await?
     .rows_affected();
     Ok(deleted)
-}
-
-/// Tags that no resource of the tenant carries any more.
-async fn tags(tx: &mut TenantTx) -> Result<(), StoreError> {
-    sqlx::query!(
-        "delete from resource_tags t where t.tenant_id = $1 and not exists (
-           select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
-        tx.tenant().0,
-    )
-    .execute(tx.conn())
-    .await?;
-    Ok(())
 }
 
 /// Scans; records set aside go with them.

@@ -11,7 +11,7 @@ use jiff_sqlx::ToSqlx as _;
 use uuid::Uuid;
 
 use super::copy::Rows;
-use super::{StoreError, TenantTx};
+use super::{StoreError, TenantTx, tags};
 use crate::domain::finding::{Delta, Finding, MUTED_BY_MUTELIST, Resource};
 use crate::domain::ids::{ProviderId, ScanId};
 use crate::domain::inventory::{Digest, Tally};
@@ -24,8 +24,8 @@ create temporary table staged_findings (
 create temporary table staged_resources (
     id uuid, uid text, name text, region text, service text, type text, metadata text,
     details text, partition text, digest bytea) on commit drop;
-create temporary table staged_tags (
-    resource_id uuid, tag_id uuid, key text, value text) on commit drop;
+create temporary table staged_tags (id uuid, key text, value text) on commit drop;
+create temporary table staged_tag_mappings (resource_id uuid, tag_id uuid) on commit drop;
 create temporary table staged_tallies (id uuid, failed integer) on commit drop;
 create temporary table staged_checks (
     check_id text, sha256 bytea, metadata text) on commit drop;
@@ -74,6 +74,7 @@ pub struct Batch {
     findings: Rows,
     resources: Rows,
     tags: Rows,
+    tag_mappings: Rows,
     checks: Rows,
     aside: Rows,
 }
@@ -83,7 +84,8 @@ impl Default for Batch {
         Self {
             findings: Rows::new(15),
             resources: Rows::new(10),
-            tags: Rows::new(4),
+            tags: Rows::new(3),
+            tag_mappings: Rows::new(2),
             checks: Rows::new(3),
             aside: Rows::new(4),
         }
@@ -102,6 +104,7 @@ impl Batch {
             &self.findings,
             &self.resources,
             &self.tags,
+            &self.tag_mappings,
             &self.checks,
             &self.aside,
         ]
@@ -125,6 +128,7 @@ impl Batch {
             findings: self.findings.take(),
             resources: due(&mut self.resources),
             tags: due(&mut self.tags),
+            tag_mappings: due(&mut self.tag_mappings),
             checks: due(&mut self.checks),
             aside: due(&mut self.aside),
         }
@@ -177,14 +181,14 @@ impl Batch {
             .bytes(&digest);
     }
 
-    /// Adds a tag of such a resource.
-    pub fn tag(&mut self, resource: Uuid, tag: Uuid, key: &str, value: &str) {
-        self.tags
-            .row()
-            .uuid(resource)
-            .uuid(tag)
-            .text(key)
-            .text(value);
+    /// Adds a tag; adding it again does no harm.
+    pub fn tag(&mut self, id: Uuid, key: &str, value: &str) {
+        self.tags.row().uuid(id).text(key).text(value);
+    }
+
+    /// Adds that such a resource carries a tag.
+    pub fn tag_mapping(&mut self, resource: Uuid, tag: Uuid) {
+        self.tag_mappings.row().uuid(resource).uuid(tag);
     }
 
     /// Adds the constants of a check, as JSON.
@@ -228,11 +232,13 @@ pub(super) async fn insert_batch(
         findings,
         resources,
         tags,
+        tag_mappings,
         checks,
         aside,
     } = batch;
     resources.send(tx, "staged_resources").await?;
     tags.send(tx, "staged_tags").await?;
+    tag_mappings.send(tx, "staged_tag_mappings").await?;
     checks.send(tx, "staged_checks").await?;
     aside.send(tx, "staged_aside").await?;
     if findings.count() == 0 {
@@ -285,7 +291,7 @@ pub(super) async fn insert_staged(
     rows.send(tx, "staged_tallies").await?;
     checks(tx).await?;
     resources(tx, owner).await?;
-    tags(tx).await?;
+    tags::write_staged(tx).await?;
     aside(tx, owner).await
 }
 
@@ -314,6 +320,7 @@ async fn resources(tx: &mut TenantTx, owner: &Owner) -> Result<(), StoreError> {
          select $1, s.id, $2, s.uid, s.name, s.region, s.service, s.type,
            s.metadata, s.details, s.partition, s.digest, coalesce(t.failed, 0), $3, $3
          from pg_temp.staged_resources s left join pg_temp.staged_tallies t on t.id = s.id
+         order by s.id
          on conflict (tenant_id, id) do update set
            name = coalesce(nullif(excluded.name, ''), r.name),
            region = coalesce(nullif(excluded.region, ''), r.region),
@@ -336,37 +343,6 @@ async fn resources(tx: &mut TenantTx, owner: &Owner) -> Result<(), StoreError> {
         "update resources r set failed_findings_count = t.failed
          from pg_temp.staged_tallies t
          where r.tenant_id = $1 and r.id = t.id and r.failed_findings_count <> t.failed",
-    )
-    .bind(tenant)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
-}
-
-/// Tags of the written resources become exactly those of the file.
-async fn tags(tx: &mut TenantTx) -> Result<(), StoreError> {
-    let tenant = tx.tenant().0;
-    sqlx::query(
-        "insert into resource_tags (tenant_id, id, key, value)
-         select distinct on (tag_id) $1, tag_id, key, value
-         from pg_temp.staged_tags order by tag_id
-         on conflict do nothing",
-    )
-    .bind(tenant)
-    .execute(tx.conn())
-    .await?;
-    sqlx::query(
-        "delete from resource_tag_mappings m using pg_temp.staged_resources s
-         where m.tenant_id = $1 and m.resource_id = s.id and not exists (
-           select from pg_temp.staged_tags t where t.resource_id = s.id and t.tag_id = m.tag_id)",
-    )
-    .bind(tenant)
-    .execute(tx.conn())
-    .await?;
-    sqlx::query(
-        "insert into resource_tag_mappings (tenant_id, resource_id, tag_id)
-         select distinct $1::uuid, resource_id, tag_id from pg_temp.staged_tags
-         on conflict do nothing",
     )
     .bind(tenant)
     .execute(tx.conn())

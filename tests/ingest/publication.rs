@@ -1,5 +1,9 @@
 //! What a file becomes in the tables, scan after scan, and that nothing is half-stored.
 
+use std::time::Duration;
+
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
+use prowler_operator::domain::ids::ProviderId;
 use prowler_operator::domain::reason::Reason;
 use prowler_operator::ingest::{Outcome, Wait};
 use prowler_operator::store::deletion;
@@ -639,4 +643,48 @@ async fn a_deleted_provider_s_findings_go_scan_by_scan_and_nothing_is_left() {
         .filter(|(table, _)| *table != "check_metadata")
         .collect();
     assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn a_tag_in_use_again_is_not_removed_with_another_provider() {
+    let world = World::new().await;
+    let with_tag = file(&[record("c", "a").tags(&["k:v"])]);
+    world.scan_and_publish(&with_tag).await;
+    world.scan_and_publish(&file(&[record("c", "a")])).await;
+    assert_eq!(world.count("resource_tags").await, 1, "left, unused");
+    assert_eq!(world.count("resource_tag_mappings").await, 0);
+
+    let doomed = ProviderId(SystemClock.uuid7());
+    world
+        .admin(&format!(
+            "insert into providers (tenant_id, id, provider, uid, is_deleted)
+             values ('{}', '{doomed}', 'aws', '000000000000', true);
+             create function hold() returns trigger language plpgsql
+               as $$ begin perform pg_sleep(1); return new; end $$;
+             create trigger hold before update on scans for each row
+               when (new.state = 'completed') execute function hold()",
+            world.tenant
+        ))
+        .await;
+    let attempt = world.scan().await;
+    let removal = async {
+        // Only a superuser sees what others wait for.
+        let mut conn = world.db.superuser_conn().await;
+        let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        let mut sleeping = 0_i64;
+        while sleeping == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleeping = sqlx::query_scalar(sleeps)
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+        }
+        // The last step, which removes tags that nothing carries.
+        deletion::step(&world.store, world.tenant, doomed).await
+    };
+    let (published, removed) = tokio::join!(world.publish(&attempt, &with_tag), removal);
+    assert!(matches!(published, Outcome::Published { .. }));
+    assert!(removed.unwrap().done);
+    let carried = "resource_tag_mappings m join resource_tags t on t.id = m.tag_id";
+    assert_eq!(world.count(carried).await, 1);
 }

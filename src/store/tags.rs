@@ -1,0 +1,78 @@
+//! Tags of a tenant, which its resources share: added by publications, removed with the last
+//! provider that used them. No foreign key stands between them and their mappings (migration 6
+//! says why); a lock does.
+
+use super::{StoreError, TenantTx};
+
+/// What a transaction does to the tenant's tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Adds some, and links to them; beside others that do.
+    Use,
+    /// Removes those without a link; alone.
+    Removal,
+}
+
+/// Keeps the tags that a publication links to from being removed before the link can be seen.
+/// Held until the transaction ends.
+async fn lock(tx: &mut TenantTx, purpose: Purpose) -> Result<(), StoreError> {
+    let statement = match purpose {
+        Purpose::Use => {
+            "select pg_advisory_xact_lock_shared(hashtextextended('prowler-operator tags ' || $1, 0))"
+        }
+        Purpose::Removal => {
+            "select pg_advisory_xact_lock(hashtextextended('prowler-operator tags ' || $1, 0))"
+        }
+    };
+    sqlx::query(statement)
+        .bind(tx.tenant().to_string())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Tags of the written resources become exactly those of the file.
+pub(super) async fn write_staged(tx: &mut TenantTx) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    lock(tx, Purpose::Use).await?;
+    sqlx::query(
+        "insert into resource_tags (tenant_id, id, key, value)
+         select distinct on (id) $1, id, key, value
+         from pg_temp.staged_tags order by id
+         on conflict do nothing",
+    )
+    .bind(tenant)
+    .execute(tx.conn())
+    .await?;
+    sqlx::query(
+        "delete from resource_tag_mappings m using pg_temp.staged_resources s
+         where m.tenant_id = $1 and m.resource_id = s.id",
+    )
+    .bind(tenant)
+    .execute(tx.conn())
+    .await?;
+    // In the order of their key, and none is left that they could meet.
+    sqlx::query(
+        "insert into resource_tag_mappings (tenant_id, resource_id, tag_id)
+         select distinct $1::uuid, resource_id, tag_id from pg_temp.staged_tag_mappings
+         order by resource_id, tag_id",
+    )
+    .bind(tenant)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Removes the tags that no resource of the tenant carries any more.
+pub(super) async fn remove_unused(tx: &mut TenantTx) -> Result<(), StoreError> {
+    // A publication that is about to commit may carry one that nobody else carries.
+    lock(tx, Purpose::Removal).await?;
+    sqlx::query!(
+        "delete from resource_tags t where t.tenant_id = $1 and not exists (
+           select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
+        tx.tenant().0,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
