@@ -87,8 +87,8 @@ async fn run() {
     let new = until_ready(&ready, count, started, &operator).await;
     let written = writes(&client).await - written;
     eprintln!("controller: {new:.1?} until all are Ready, {written} writes");
-    // Tenants count their Providers for some seconds more.
-    operator.until_at_rest(Duration::from_secs(12)).await;
+    // Tenants count their Providers for up to a minute more.
+    operator.until_at_rest(Duration::from_secs(65)).await;
     eprintln!("passes:\n{}", operator.passes().await);
     drop(running);
     let after = bare_writes(&client, tenants, count, 1).await;

@@ -61,21 +61,33 @@ impl Default for Wake {
 
 /// A kind that can be called for a pass.
 pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
-    /// Between two calls for one object.
-    const PAUSE: Duration;
+    /// Between two calls for one object; `None`: no pause.
+    const PAUSE: Option<Pause>;
 
     /// This kind's channel.
     fn channel(wake: &Wake) -> &Channel<Self>;
 }
 
+/// Time between two calls for one object, which doubles as long as calls keep coming.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause {
+    /// After a call that came out of silence.
+    least: Duration,
+    /// In a flood of calls.
+    most: Duration,
+}
+
 /// A Tenant is called to count anew by each of its Providers and scans, and shows only how many
 /// there are: without a pause ten thousand new Providers would cost as many passes over Tenants.
-const TENANTS_PAUSE: Duration = Duration::from_secs(10);
+const TENANTS: Pause = Pause {
+    least: Duration::from_secs(2),
+    most: Duration::from_mins(1),
+};
 
 macro_rules! wakes {
     ($($kind:ident => $field:ident, $pause:expr;)*) => {$(
         impl Wakes for $kind {
-            const PAUSE: Duration = $pause;
+            const PAUSE: Option<Pause> = $pause;
 
             fn channel(wake: &Wake) -> &Channel<Self> {
                 &wake.$field
@@ -85,12 +97,12 @@ macro_rules! wakes {
 }
 
 wakes! {
-    Tenant => tenants, TENANTS_PAUSE;
-    Provider => providers, Duration::ZERO;
-    ProviderGroup => groups, Duration::ZERO;
-    Role => roles, Duration::ZERO;
-    ScanSchedule => schedules, Duration::ZERO;
-    Scan => scans, Duration::ZERO;
+    Tenant => tenants, Some(TENANTS);
+    Provider => providers, None;
+    ProviderGroup => groups, None;
+    Role => roles, None;
+    ScanSchedule => schedules, None;
+    Scan => scans, None;
 }
 
 impl Wake {
@@ -167,10 +179,9 @@ impl Wake {
     /// those that come while its pause lasts as one at its end.
     pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
         let calls = self.calls();
-        if K::PAUSE.is_zero() {
-            calls.left_stream()
-        } else {
-            paced(calls, K::PAUSE).right_stream()
+        match K::PAUSE {
+            None => calls.left_stream(),
+            Some(pause) => paced(calls, pause).right_stream(),
         }
     }
 
@@ -203,33 +214,43 @@ impl Wake {
 /// At most one call for an object in each pause.
 fn paced<K: Wakes>(
     calls: impl Stream<Item = ObjectRef<K>> + Send + 'static,
-    pause: Duration,
+    pause: Pause,
 ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-    // Objects whose pause lasts, and whether they were called meanwhile.
-    let resting: HashMap<ObjectRef<K>, bool> = HashMap::new();
+    /// An object whose pause lasts.
+    struct Resting {
+        pause: Duration,
+        called_again: bool,
+    }
+    let resting: HashMap<ObjectRef<K>, Resting> = HashMap::new();
     let state = (Box::pin(calls), resting, DelayQueue::new());
     stream::unfold(
         state,
         move |(mut calls, mut resting, mut pauses)| async move {
             loop {
-                let object = tokio::select! {
+                let (object, pause) = tokio::select! {
                     called = calls.next() => {
                         let object = called?;
-                        if let Some(again) = resting.get_mut(&object) {
-                            *again = true;
+                        if let Some(resting) = resting.get_mut(&object) {
+                            resting.called_again = true;
                             continue;
                         }
-                        object
+                        (object, pause.least)
                     }
                     Some(over) = pauses.next() => {
                         let object: ObjectRef<K> = over.into_inner();
-                        if resting.remove(&object) != Some(true) {
-                            continue;
+                        match resting.remove(&object) {
+                            Some(rested) if rested.called_again => {
+                                (object, pause.most.min(rested.pause * 2))
+                            }
+                            _ => continue,
                         }
-                        object
                     }
                 };
-                resting.insert(object.clone(), false);
+                let rests = Resting {
+                    pause,
+                    called_again: false,
+                };
+                resting.insert(object.clone(), rests);
                 pauses.insert(object.clone(), pause);
                 return Some((object, (calls, resting, pauses)));
             }
@@ -257,7 +278,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_called_often_gets_one_call_in_each_pause() {
-        let pause = Duration::from_millis(300);
+        let pause = Pause {
+            least: Duration::from_secs(1),
+            most: Duration::from_secs(2),
+        };
         let wake = Wake::default();
         let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(), pause));
         let (often, once) = (ObjectRef::new("often"), ObjectRef::new("once"));
@@ -268,7 +292,11 @@ mod tests {
         assert_eq!(calls.next().await, Some(often.clone()), "at once");
         assert_eq!(calls.next().await, Some(once), "others do not wait");
         assert_eq!(calls.next().await, Some(often.clone()), "after its pause");
-        let more = tokio::time::timeout(pause * 3, calls.next());
+        wake.call(often.clone());
+        let soon = tokio::time::timeout(pause.least, calls.next());
+        assert!(soon.await.is_err(), "its pause has doubled");
+        assert_eq!(calls.next().await, Some(often.clone()));
+        let more = tokio::time::timeout(pause.most * 2, calls.next());
         assert!(more.await.is_err(), "nobody called again");
         wake.call(often.clone());
         assert_eq!(calls.next().await, Some(often), "rested");
