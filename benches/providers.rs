@@ -87,8 +87,7 @@ async fn run() {
     let new = until_ready(&ready, count, started, &operator).await;
     let written = writes(&client).await - written;
     eprintln!("controller: {new:.1?} until all are Ready, {written} writes");
-    // Tenants count their Providers for up to a minute more.
-    operator.until_at_rest(Duration::from_secs(65)).await;
+    until_all_is_written(&client).await;
     eprintln!("passes:\n{}", operator.passes().await);
     drop(running);
     let after = bare_writes(&client, tenants, count, 1).await;
@@ -325,6 +324,18 @@ async fn until_ready(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     started.elapsed()
+}
+
+/// Tenants count their Providers for up to a minute more.
+async fn until_all_is_written(client: &Client) {
+    let (mut written, mut since) = (writes(client).await, Instant::now());
+    while since.elapsed() < Duration::from_secs(65) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = writes(client).await;
+        if now != written {
+            (written, since) = (now, Instant::now());
+        }
+    }
 }
 
 /// Writes that the API server has answered, of all that the controller may write.

@@ -170,18 +170,6 @@ impl Operator {
         }
     }
 
-    /// Until no pass over anything has ended for so long.
-    pub async fn until_at_rest(&self, pause: Duration) {
-        let (mut before, mut since) = (self.passes().await, Instant::now());
-        while since.elapsed() < pause {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let now = self.passes().await;
-            if now != before {
-                (before, since) = (now, Instant::now());
-            }
-        }
-    }
-
     /// Passes so far, by kind and outcome.
     pub async fn passes(&self) -> String {
         let metrics = self.metrics().await;

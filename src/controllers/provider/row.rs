@@ -15,8 +15,8 @@ use crate::controllers::driver::Outcome;
 use crate::controllers::error::Error;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
-use crate::controllers::{Context, HasApi};
-use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
+use crate::controllers::{Context, is_there};
+use crate::domain::ids::{ObjectName, ProviderId};
 use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
@@ -146,7 +146,9 @@ impl Provider {
                 }
                 Stored::Taken { by, name } => {
                     drop(tx);
-                    if self.lives(by, &name, cx).await? {
+                    // Read live: only the API server knows whether it is gone.
+                    let holder = Some(&*name.namespace);
+                    if is_there::<Self>(cx, holder, &name.name, &by.to_string()).await? {
                         let message = format!(
                             "Provider {name} of this tenant already holds {} {}; delete one of the two.",
                             record.provider, record.uid
@@ -159,13 +161,5 @@ impl Provider {
             }
         }
         Err(Error::Outdated)
-    }
-
-    /// Whether the object that holds a row is there, read live: only the API server's own
-    /// "not found" counts as gone.
-    async fn lives(&self, uid: ObjectUid, name: &ObjectName, cx: &Context) -> Result<bool, Error> {
-        let api = Provider::api(cx, Some(&name.namespace));
-        let found = api.get_metadata_opt(&name.name).await?;
-        Ok(found.is_some_and(|found| found.metadata.uid == Some(uid.to_string())))
     }
 }
