@@ -49,8 +49,8 @@ create table resource_tag_mappings (
     resource_id uuid not null,
     tag_id uuid not null,
     -- No foreign keys: checking two for each row took as long as all else that a first scan
-    -- writes of resources. Resources take their rows with them; tags go when none is left, under a
-    -- lock that publications share (store/tags.rs).
+    -- writes of resources. Resources take their rows with them; tags go when none is left, unless a
+    -- publication is about to commit (store/tags.rs).
     primary key (tenant_id, resource_id, tag_id)
 );
 create index resource_tag_mappings_tag on resource_tag_mappings (tenant_id, tag_id);

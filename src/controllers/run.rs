@@ -178,25 +178,31 @@ pub async fn lead(
     .await;
 
     let (claimed, claims) = watch::channel(cx.tenancy.namespaces());
-    // No pass before Secrets and service accounts are known: each would ask for them itself.
-    let (ready, may_pass) = watch::channel(false);
+    let (listed, references_listed) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    tasks.spawn(references::watch_all(cx.clone(), claims, ready));
+    tasks.spawn(references::watch_all(cx.clone(), claims, listed));
     tasks.spawn(upkeep::follow_tenancy(cx.clone(), claimed));
     tasks.spawn(upkeep::keep_partitions(cx.clone()));
     tasks.spawn(upkeep::keep_mirrors(cx.clone()));
     tasks.spawn(upkeep::cast_net(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
 
-    let how = watches::How {
+    let watching = watches::Watching {
         concurrency,
-        lists: watches::initial_lists(&cx).await,
-        may_pass,
+        references_listed,
         stop,
     };
-    let mut kinds: JoinSet<()> = watches::all(&cx, &how).into_iter().collect();
-    // Each ends when told to stop, after the passes under way.
-    while let Some(ended) = kinds.join_next().await {
+    let mut kinds: JoinSet<()> = watches::all(&cx, &watching).into_iter().collect();
+    // Each ends when told to stop, after the passes under way. What panicked ends the program:
+    // a leader that does part of its work would keep others from doing all of it.
+    loop {
+        let ended = tokio::select! {
+            ended = kinds.join_next() => match ended {
+                Some(ended) => ended,
+                None => break,
+            },
+            Some(ended) = tasks.join_next() => ended,
+        };
         if let Err(error) = ended
             && error.is_panic()
         {

@@ -1,5 +1,6 @@
 //! Calls for passes that no watch would bring: one kind's commit changed rows another kind's
-//! status speaks of, or a scan was admitted. Lost calls are harmless: the timer's pass comes.
+//! status speaks of, or a scan was admitted. Lost calls are harmless: every
+//! object is called once in an hour ([`Wake::call_share`]).
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -279,8 +280,8 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_called_often_gets_one_call_in_each_pause() {
         let pause = Pause {
-            least: Duration::from_secs(1),
-            most: Duration::from_secs(2),
+            least: Duration::from_millis(500),
+            most: Duration::from_secs(1),
         };
         let wake = Wake::default();
         let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(), pause));

@@ -29,7 +29,7 @@ use crate::store::scans::Counts;
 const BATCH_FINDINGS: usize = 4000;
 /// Bytes of a batch; reached first where records are large.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Tags remembered as told: about 2 MiB.
+/// Tags remembered as told: about 1 MiB.
 const TAGS_REMEMBERED: usize = 50_000;
 /// Records set aside that are stored; the rest is only counted.
 const ASIDE_MAX: u64 = 1000;

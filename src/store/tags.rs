@@ -2,39 +2,23 @@
 //! provider that used them. No foreign key stands between them and their mappings (migration 6
 //! says why); a lock does.
 
+use sqlx::AssertSqlSafe;
+
 use super::{StoreError, TenantTx};
 
-/// What a transaction does to the tenant's tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// Adds some, and links to them; beside others that do.
-    Use,
-    /// Removes those without a link; alone.
-    Removal,
-}
-
-/// Keeps the tags that a publication links to from being removed before the link can be seen.
-/// Held until the transaction ends.
-async fn lock(tx: &mut TenantTx, purpose: Purpose) -> Result<(), StoreError> {
-    let statement = match purpose {
-        Purpose::Use => {
-            "select pg_advisory_xact_lock_shared(hashtextextended('prowler-operator tags ' || $1, 0))"
-        }
-        Purpose::Removal => {
-            "select pg_advisory_xact_lock(hashtextextended('prowler-operator tags ' || $1, 0))"
-        }
-    };
-    sqlx::query(statement)
-        .bind(tx.tenant().to_string())
-        .execute(tx.conn())
-        .await?;
-    Ok(())
-}
+/// Names the lock of the tenant's tags, `$1`. Held until the transaction ends: shared by
+/// publications, which link to tags before anybody can see that; alone by a removal.
+const LOCK: &str = "hashtextextended('prowler-operator tags ' || $1, 0)";
 
 /// Tags of the written resources become exactly those of the file.
 pub(super) async fn write_staged(tx: &mut TenantTx) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
-    lock(tx, Purpose::Use).await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "select pg_advisory_xact_lock_shared({LOCK})"
+    )))
+    .bind(tx.tenant().to_string())
+    .execute(tx.conn())
+    .await?;
     sqlx::query(
         "insert into resource_tags (tenant_id, id, key, value)
          select distinct on (id) $1, id, key, value
@@ -63,10 +47,19 @@ pub(super) async fn write_staged(tx: &mut TenantTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the tags that no resource of the tenant carries any more.
+/// Removes the tags that no resource of the tenant carries any more, unless a publication is
+/// about to commit: it may carry one that nobody else does. Then the next removal finds them;
+/// waiting would make every further publication wait behind it.
 pub(super) async fn remove_unused(tx: &mut TenantTx) -> Result<(), StoreError> {
-    // A publication that is about to commit may carry one that nobody else carries.
-    lock(tx, Purpose::Removal).await?;
+    let alone: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select pg_try_advisory_xact_lock({LOCK})"
+    )))
+    .bind(tx.tenant().to_string())
+    .fetch_one(tx.conn())
+    .await?;
+    if !alone {
+        return Ok(());
+    }
     sqlx::query!(
         "delete from resource_tags t where t.tenant_id = $1 and not exists (
            select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",

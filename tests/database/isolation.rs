@@ -72,7 +72,8 @@ async fn removing_a_tenant_takes_its_rows_along_and_no_others() {
     assert_eq!(code(&error), "23503", "{error}");
     run(
         &mut user,
-        "delete from resource_finding_mappings; delete from findings; delete from resources",
+        "delete from resource_finding_mappings; delete from findings; delete from resource_tag_mappings;
+         delete from resources",
     )
     .await;
     run(&mut user, "delete from tenants").await;

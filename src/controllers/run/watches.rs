@@ -6,15 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{WatchEvent, WatchParams};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +26,11 @@ use crate::controllers::wake::Wakes;
 use crate::dispatch::job::SCAN_NAME;
 
 /// How the kinds are watched.
-pub(super) struct How {
+pub(super) struct Watching {
     /// Passes over a kind at once.
     pub(super) concurrency: u16,
-    /// How the objects are listed.
-    pub(super) lists: watcher::Config,
-    /// Turns true when passes may begin; the lists are read meanwhile.
-    pub(super) may_pass: watch::Receiver<bool>,
+    /// Turns true when Secrets and service accounts are known; no pass begins before.
+    pub(super) references_listed: watch::Receiver<bool>,
     /// Ends the watches, after the passes under way.
     pub(super) stop: CancellationToken,
 }
@@ -47,65 +44,79 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// more than half of an object and never read.
 fn controller<K: Reconcile + Wakes>(
     cx: &Arc<Context>,
-    how: &How,
+    watching: &Watching,
 ) -> Controller<DeserializeGuard<K>> {
     let (reader, writer) = reflector::store();
-    let api: Api<Read<K>> = Api::all(cx.client.clone());
-    let stream = watcher(api, how.lists.clone())
+    let events = objects::<K>(cx)
         .default_backoff()
         .map_ok(read::event)
         .modify(prune)
-        .reflect(writer)
-        .applied_objects();
+        .reflect(writer);
+    let (changed, lists) = triggers(events);
     cx.wake.remember::<K>(reader.clone());
     let calls = cx.wake.listen::<K>().map(|object| {
         let mut guarded = ObjectRef::<DeserializeGuard<K>>::new(&object.name);
         guarded.namespace = object.namespace;
         guarded
     });
-    Controller::for_stream(stream, reader)
+    Controller::for_stream(changed, reader)
         .with_config(
             Config::default()
-                .concurrency(how.concurrency)
+                .concurrency(watching.concurrency)
                 .debounce(Duration::from_millis(50)),
         )
+        .reconcile_all_on(lists)
         .reconcile_on(calls)
 }
 
-/// Marks the event after which a watch has shown every object.
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
-/// So long a server may take to show that it streams lists.
-const STREAM_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How the kinds are listed: as a stream where the API server does that, which shows objects
-/// while it still encodes others and needs no page of them in memory; in pages otherwise
-/// (`WatchList` is off by default in Kubernetes 1.33).
-pub(super) async fn initial_lists(cx: &Context) -> watcher::Config {
+/// The objects of a kind: listed as a stream where the API server does that, which shows objects
+/// while it still encodes others and needs no page of them in memory; in pages from the moment
+/// on that it refuses (`WatchList` is off by default in Kubernetes 1.33).
+fn objects<K: Reconcile>(
+    cx: &Context,
+) -> impl Stream<Item = Result<Event<Read<K>>, watcher::Error>> + Send + 'static {
+    let api: Api<Read<K>> = Api::all(cx.client.clone());
     let pages = watcher::Config::default();
-    let tenants = Api::<Tenant>::all(cx.client.clone());
-    let params = WatchParams::default().initial_events();
-    let streams = async {
-        let Ok(events) = tenants.watch_metadata(&params, "0").await else {
-            return false;
-        };
-        let mut events = std::pin::pin!(events);
-        while let Some(Ok(event)) = events.next().await {
-            if let WatchEvent::Bookmark(mark) = event
-                && mark.metadata.annotations.contains_key(INITIAL_EVENTS_END)
-            {
-                return true;
-            }
+    let streamed = watcher(api.clone(), pages.clone().streaming_lists()).take_while(|event| {
+        let refused = event.as_ref().is_err_and(does_not_stream);
+        if refused {
+            tracing::info!(
+                kind = K::KIND,
+                "the API server does not stream lists; reading them in pages"
+            );
         }
-        false
-    };
-    if matches!(
-        tokio::time::timeout(STREAM_PATIENCE, streams).await,
-        Ok(true)
-    ) {
-        return pages.streaming_lists();
-    }
-    tracing::info!("the API server does not stream lists; reading them in pages");
-    pages
+        future::ready(!refused)
+    });
+    streamed.chain(watcher(api, pages))
+}
+
+/// Whether the API server has refused to stream a list.
+fn does_not_stream(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 422)
+}
+
+/// The objects of which a pass is due, and a call for all of them after each list. While it is
+/// being listed an object is not in the store yet: a pass would find the copy before, or none.
+fn triggers<K: Send + 'static>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + 'static,
+) -> (
+    impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+    impl Stream<Item = ()> + Send + 'static,
+) {
+    let (listed, lists) = futures::channel::mpsc::unbounded();
+    let changed = events.filter_map(move |event| {
+        future::ready(match event {
+            Ok(Event::Apply(object)) => Some(Ok(object)),
+            Ok(Event::InitDone) => {
+                // An error means that nobody listens, which happens only while stopping.
+                let _ = listed.unbounded_send(());
+                None
+            }
+            Ok(Event::Init | Event::InitApply(_) | Event::Delete(_)) => None,
+            Err(error) => Some(Err(error)),
+        })
+    });
+    (changed, lists)
 }
 
 fn prune<K: Resource>(object: &mut K) {
@@ -118,17 +129,18 @@ fn prune<K: Resource>(object: &mut K) {
 fn start<K: Reconcile + Wakes>(
     controller: Controller<DeserializeGuard<K>>,
     cx: &Arc<Context>,
-    how: &How,
+    watching: &Watching,
 ) -> Task {
-    let (cx, counting, may) = (cx.clone(), cx.clone(), how.may_pass.clone());
+    let (cx, counting) = (cx.clone(), cx.clone());
+    let listed = watching.references_listed.clone();
     let stream = controller
-        .graceful_shutdown_on(how.stop.clone().cancelled_owned())
+        .graceful_shutdown_on(watching.stop.clone().cancelled_owned())
         .run(
             move |object, cx| {
-                let mut may = may.clone();
+                let mut listed = listed.clone();
                 async move {
                     // An error means that nobody holds the passes back any more.
-                    let _ = may.wait_for(|may| *may).await;
+                    let _ = listed.wait_for(|listed| *listed).await;
                     Ok::<_, std::convert::Infallible>(pass(object, cx).await)
                 }
             },
@@ -148,31 +160,35 @@ fn start<K: Reconcile + Wakes>(
 }
 
 /// One controller per kind; each ends when told to stop.
-pub(super) fn all(cx: &Arc<Context>, how: &How) -> Vec<Task> {
+pub(super) fn all(cx: &Arc<Context>, watching: &Watching) -> Vec<Task> {
     vec![
-        tenants(cx, how),
-        providers(cx, how),
-        plain::<ProviderGroup>(cx, how),
-        plain::<Role>(cx, how),
-        plain::<ScanSchedule>(cx, how),
-        scans(cx, how),
+        tenants(cx, watching),
+        providers(cx, watching),
+        plain::<ProviderGroup>(cx, watching),
+        plain::<Role>(cx, watching),
+        plain::<ScanSchedule>(cx, watching),
+        scans(cx, watching),
     ]
 }
 
-fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, how: &How) -> Task {
+fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, watching: &Watching) -> Task {
     // Calls for these come in bursts, one for each provider stored.
     let config = Config::default()
-        .concurrency(how.concurrency.min(4))
+        .concurrency(watching.concurrency.min(4))
         .debounce(Duration::from_millis(500));
-    start(controller::<K>(cx, how).with_config(config), cx, how)
+    start(
+        controller::<K>(cx, watching).with_config(config),
+        cx,
+        watching,
+    )
 }
 
-fn providers(cx: &Arc<Context>, how: &How) -> Task {
-    start(controller::<Provider>(cx, how), cx, how)
+fn providers(cx: &Arc<Context>, watching: &Watching) -> Task {
+    start(controller::<Provider>(cx, watching), cx, watching)
 }
 
-fn tenants(cx: &Arc<Context>, how: &How) -> Task {
-    let tenants = controller::<Tenant>(cx, how);
+fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
+    let tenants = controller::<Tenant>(cx, watching);
     let objects = tenants.store();
     // A namespace that appears is bound by the tenant that waits for it.
     let namespaces = watcher(
@@ -194,17 +210,17 @@ fn tenants(cx: &Arc<Context>, how: &How) -> Task {
             })
             .map(|tenant| ObjectRef::from_obj(&*tenant))
     });
-    start(tenants, cx, how)
+    start(tenants, cx, watching)
 }
 
-fn scans(cx: &Arc<Context>, how: &How) -> Task {
-    let scans = controller::<Scan>(cx, how)
+fn scans(cx: &Arc<Context>, watching: &Watching) -> Task {
+    let scans = controller::<Scan>(cx, watching)
         .owns_stream(of_scans::<Job>(cx))
         .watches_stream(of_scans::<Pod>(cx), |pod| {
             let name = pod.annotations().get(SCAN_NAME)?;
             Some(ObjectRef::new(name).within(&pod.namespace()?))
         });
-    start(scans, cx, how)
+    start(scans, cx, watching)
 }
 
 /// Changes of Jobs or pods of scans, wherever the operator may read them: one watch over all
@@ -224,4 +240,59 @@ where
             .boxed()
     };
     futures::stream::select_all(cx.reach::<K>().into_iter().map(changes))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use futures::channel::mpsc;
+
+    use super::*;
+
+    fn namespace(version: &str) -> PartialObjectMeta<Namespace> {
+        let object = serde_json::json!({
+            "metadata": { "name": "n", "resourceVersion": version },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_list_calls_for_passes_only_when_the_store_has_it() {
+        let (reader, writer) = reflector::store::<PartialObjectMeta<Namespace>>();
+        let (sender, events) = mpsc::unbounded();
+        let (changed, lists) = triggers(events.reflect(writer));
+        let (mut changed, mut lists) = (Box::pin(changed), Box::pin(lists));
+        let version = || reader.state()[0].metadata.resource_version.clone().unwrap();
+        let send = |event| sender.unbounded_send(Ok(event)).unwrap();
+
+        for (round, what) in ["first", "again"].iter().enumerate() {
+            send(Event::Init);
+            send(Event::InitApply(namespace(&format!("{round}"))));
+            assert!(changed.next().now_or_never().is_none(), "{what}");
+            assert!(lists.next().now_or_never().is_none(), "{what}");
+            send(Event::InitDone);
+            assert!(changed.next().now_or_never().is_none(), "{what}");
+            assert_eq!(lists.next().now_or_never(), Some(Some(())), "{what}");
+            assert_eq!(version(), format!("{round}"), "{what}");
+        }
+        send(Event::Apply(namespace("7")));
+        assert!(changed.next().now_or_never().is_some());
+        assert_eq!(version(), "7");
+        assert!(lists.next().now_or_never().is_none());
+    }
+
+    #[test]
+    fn managed_fields_and_what_kubectl_applied_are_not_kept() {
+        let mut object = namespace("1");
+        object.metadata.managed_fields = Some(Vec::new());
+        object
+            .annotations_mut()
+            .insert(LAST_APPLIED.to_owned(), "{}".to_owned());
+        object
+            .annotations_mut()
+            .insert("kept".to_owned(), "yes".to_owned());
+        prune(&mut object);
+        assert!(object.metadata.managed_fields.is_none());
+        assert_eq!(object.annotations().keys().collect::<Vec<_>>(), ["kept"]);
+    }
 }
