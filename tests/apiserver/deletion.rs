@@ -214,7 +214,8 @@ async fn a_deletion_killed_between_batches_goes_on_where_it_was() {
             operator.restart().await;
         }
         let now = rows_left(&operator).await;
-        assert!(now < left, "{now} rows after {left}");
+        // A pass may end between the last row and the finalizer.
+        assert!(now < left || now == 0, "{now} rows after {left}");
         left = now;
         passes += 1;
         println!("{left} rows left");
