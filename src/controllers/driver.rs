@@ -133,9 +133,7 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
     let outcome = object.apply(&mut status, cx).await?;
     mark_suspended(object, &mut status);
     let told = report(object, status, &outcome.readiness, cx).await?;
-    let (namespace, name) = (object.namespace(), object.name_any());
-    let uid = object.uid().unwrap_or_default();
-    if told == Written::NotFound && !is_there::<K>(cx, namespace.as_deref(), &name, &uid).await? {
+    if told == Written::NotFound && !is_still_there(object, cx).await? {
         // A pass over an old copy, which stored the object after its deletion was done: nobody
         // else will ever look for those rows.
         let mut status = StatusOf::<K>::default();
@@ -254,6 +252,12 @@ enum Written {
     Same,
     /// The API server knows no such object.
     NotFound,
+}
+
+async fn is_still_there<K: Reconcile>(object: &K, cx: &Context) -> Result<bool, Error> {
+    let namespace = object.namespace();
+    let uid = object.uid().unwrap_or_default();
+    Ok(is_there::<K>(cx, namespace.as_deref(), &object.name_any(), &uid).await?)
 }
 
 fn ready_reason<S: StatusExt>(status: Option<&S>) -> Option<(String, String)> {

@@ -131,14 +131,15 @@ impl Wake {
 
     /// Asks for a pass over every object of a kind in these namespaces.
     pub fn call_all<K: Wakes>(&self, namespaces: &[String]) {
-        let Some(objects) = K::channel(self).objects.get() else {
-            return;
-        };
-        for object in objects.state() {
-            if let Some(namespace) = object.namespace().filter(|n| namespaces.contains(n)) {
-                self.call(ObjectRef::<K>::new(&object.name_any()).within(&namespace));
-            }
-        }
+        self.call_those::<K>(|object| {
+            let namespace = &object.meta().namespace;
+            namespace.as_ref().is_some_and(|n| namespaces.contains(n))
+        });
+    }
+
+    /// Asks for a pass over the objects of a kind for which `wanted` holds.
+    pub fn call_where<K: Wakes>(&self, wanted: impl Fn(&K) -> bool) {
+        self.call_those::<K>(|object| object.0.as_ref().is_ok_and(&wanted));
     }
 
     /// Asks for passes over one of `shares` shares of the objects of every kind.
@@ -152,26 +153,18 @@ impl Wake {
     }
 
     fn call_share_of<K: Wakes>(&self, share: u64, shares: u64) {
-        for object in self.known::<K>().unwrap_or_default() {
-            // Also one that does not decode: its status is to say so.
+        // Also those that do not decode: their status is to say so.
+        self.call_those::<K>(|object| {
             let mut hash = DefaultHasher::new();
             object.meta().uid.hash(&mut hash);
-            if hash.finish() % shares == share {
-                self.call(reference(&*object));
-            }
-        }
+            hash.finish() % shares == share
+        });
     }
 
-    /// Asks for a pass over the objects of a kind for which `wanted` holds.
-    pub fn call_where<K: Wakes>(&self, wanted: impl Fn(&K) -> bool) {
-        let Some(objects) = K::channel(self).objects.get() else {
-            return;
-        };
-        for object in objects.state() {
-            if let Ok(object) = &object.0
-                && wanted(object)
-            {
-                self.call(ObjectRef::from_obj(object));
+    fn call_those<K: Wakes>(&self, wanted: impl Fn(&DeserializeGuard<K>) -> bool) {
+        for object in self.known::<K>().unwrap_or_default() {
+            if wanted(&object) {
+                self.call(reference(&*object));
             }
         }
     }

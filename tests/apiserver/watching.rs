@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use prowler_operator::api::{Provider, Tenant};
+use prowler_operator::api::{Kind as _, Provider, Tenant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -26,10 +26,9 @@ where
 }
 
 fn is_ready(provider: &Provider) -> bool {
-    let conditions = provider.status.as_ref().map(|status| &status.conditions);
+    let conditions = provider.conditions();
     conditions
-        .into_iter()
-        .flatten()
+        .iter()
         .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
