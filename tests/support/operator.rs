@@ -313,6 +313,7 @@ impl Operator {
             self.api.reset();
             let before = self.row_versions().await;
             self.round(world).await;
+            assert!(!self.is_dead(), "the dead do not settle anything");
             if self.api.changes().is_empty() && self.row_versions().await == before {
                 return;
             }
