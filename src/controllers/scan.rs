@@ -98,11 +98,12 @@ impl Reconcile for Scan {
                     again_in: Duration::from_secs(2),
                 });
             }
+            // It may be the last that the Provider shows, cancelled only now. First: a pass that
+            // dies behind the next commit does not find the row again.
+            self.wake_provider(&row, cx);
             let mut tx = cx.store.tenant(tenant).await?;
             scans::detach(&mut tx, row.id).await?;
             tx.commit().await?;
-            // It may be the last that the Provider shows, cancelled only now.
-            self.wake_provider(&row, cx);
         }
         // Deleted in its first pass: a slot that led to it leads nowhere now.
         let name = super::name_of(self);

@@ -774,13 +774,23 @@ impl Operator {
         list.items.into_iter().map(bare).collect()
     }
 
-    /// Takes a world's rows away, so that it holds no place in any queue.
+    /// Takes a world's Tenant and rows away, so that it holds no place in any queue and no later
+    /// Tenant is compared with it.
     pub async fn forget(&self, world: &World) {
         sqlx::query("delete from tenants where id = $1")
             .bind(self.tenant_id(world).0)
             .execute(&mut *self.admin.lock().await)
             .await
             .unwrap();
+        let tenants = Tenant::typed(&self.client, "");
+        let bare = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        // Either fails if there is nothing left of it.
+        let _ = tenants
+            .patch(&world.tenant, &PatchParams::default(), &bare)
+            .await;
+        let _ = tenants
+            .delete(&world.tenant, &DeleteParams::background())
+            .await;
     }
 
     /// The whole end state of a world as text in which runs can be compared: times and ids say
