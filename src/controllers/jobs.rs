@@ -144,8 +144,10 @@ pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Er
     }
     let mut tx = cx.store.tenant(tenant).await?;
     scans::release(&mut tx, open.id, open.attempt).await?;
-    tx.commit().await?;
+    let done = tx.commit().await;
+    // Whatever the answer: the account may be free.
     cx.wake.admission.notify_one();
+    done?;
     Ok(true)
 }
 
@@ -164,8 +166,18 @@ pub async fn delete(cx: &Context, job: &JobRef, uid: ObjectUid) -> Result<(), Er
     match api.delete(&job.name.name, &params).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
-        // Another object has the name: ours is gone.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        // Another object has the name, or the API server was too busy with ours to delete it: a
+        // Job that is left may still start its pod.
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let this = JobRef {
+                name: job.name.clone(),
+                uid: Some(uid),
+            };
+            match get(cx, &this).await? {
+                None => Ok(()),
+                Some(_) => Err(Error::Outdated),
+            }
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -231,10 +231,15 @@ impl Scan {
             self.wake_others(row, tenant, cx);
         }
         if row.holds_account {
-            if !jobs::end(cx, tenant.id, &open(row)).await? {
+            let freed = jobs::end(cx, tenant.id, &open(row)).await;
+            // Also after an error: what is lost may be the answer, and the next pass finds the
+            // account free.
+            if !matches!(freed, Ok(false)) {
+                self.wake_others(row, tenant, cx);
+            }
+            if !freed? {
                 return Ok(report::ended(row).again_in(Duration::from_secs(2)));
             }
-            self.wake_others(row, tenant, cx);
         }
         self.expire(report::ended(row), row.completed_at, self.ttl(), cx)
             .await

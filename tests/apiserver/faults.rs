@@ -3,7 +3,8 @@
 //! A scenario is something a user does and the passes that follow from it. It runs undisturbed,
 //! and then once for every call the program makes in it, with that call failing, its answer
 //! lost, or the program ending there; the end must be the same. `SOAK=1` tries each fault at
-//! each call; without it a run takes a sample, but for two scenarios.
+//! each call; without it a run takes a sample, but for two scenarios, and loses the answers to
+//! commits: what is done and not known to be is what goes wrong most.
 
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use serde_json::json;
@@ -39,9 +40,10 @@ struct Scenario<P, A, R> {
     round: R,
 }
 
-/// Faults that a scenario is disturbed by in each run, spread evenly over its calls; `SOAK=1`
-/// takes every fault at every call.
-const SAMPLE: usize = 8;
+/// Lost answers to commits by which a scenario is disturbed in each run, and other faults, each
+/// spread evenly over its calls; `SOAK=1` takes every fault at every call.
+const COMMITS: usize = 24;
+const OTHERS: usize = 4;
 
 /// Scenarios whose every call is disturbed in each run, whatever it takes.
 const ALWAYS: [&str; 2] = ["a_new_provider", "a_provider_that_changes"];
@@ -51,6 +53,8 @@ struct Ran {
     end: String,
     /// Calls of the API server and of the database on the way there.
     calls: (usize, usize),
+    /// Which of the latter were commits.
+    commits: Vec<usize>,
     /// The call that met a fault.
     fired: Option<String>,
 }
@@ -91,13 +95,22 @@ where
             }
         }
         let calls = (operator.api.calls(), operator.sql.calls());
+        let commits = (1..)
+            .zip(operator.sql.log())
+            .filter_map(|(n, call)| (call == "COMMIT").then_some(n))
+            .collect();
         let fired = fault.and_then(|(side, ..)| plan(operator, side).fired());
         operator.api.reset();
         operator.sql.reset();
         operator.settle(&world).await;
         let end = operator.end_state(&world).await;
         operator.forget(&world).await;
-        Ran { end, calls, fired }
+        Ran {
+            end,
+            calls,
+            commits,
+            fired,
+        }
     }
 
     /// The end is the same whichever call meets a fault.
@@ -108,11 +121,20 @@ where
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         let all = soak || ALWAYS.iter().any(|name| test.ends_with(name));
 
-        let all_faults = faults(undisturbed.calls, if soak { usize::MAX } else { 2 });
-        let planned = all_faults.len();
-        let step = if all { 1 } else { planned.div_ceil(SAMPLE) };
+        let commits: Vec<_> = undisturbed
+            .commits
+            .iter()
+            .map(|n| (Side::Sql, *n, Fault::Lose))
+            .collect();
+        let mut planned = faults(undisturbed.calls, if soak { usize::MAX } else { 2 });
+        if all {
+            planned.extend(commits);
+        } else {
+            planned = spread(planned, OTHERS);
+            planned.extend(spread(commits, COMMITS));
+        }
         let mut runs = 0;
-        for fault @ (side, n, kind) in all_faults.into_iter().step_by(step) {
+        for fault @ (side, n, kind) in planned.iter().copied() {
             let ran = self.run(&mut operator, Some(fault)).await;
             // A fault that changes the way may leave a later call unmade.
             let Some(call) = ran.fired else { continue };
@@ -123,9 +145,15 @@ where
                 difference(&undisturbed.end, &ran.end)
             );
         }
-        println!("{runs} of {planned} faults met a call");
+        println!("{runs} of {} faults met a call", planned.len());
         assert!(runs > 0);
     }
+}
+
+/// At most this many of them, evenly chosen.
+fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
+    let step = all.len().div_ceil(most).max(1);
+    all.into_iter().step_by(step).collect()
 }
 
 /// Each call of both servers with this many kinds of fault, taking turns.

@@ -176,6 +176,10 @@ impl Scan {
         if ours && reason == Reason::AuthenticationFailed {
             providers::set_connected(&mut tx, row.provider, false).await?;
         }
+        if ours && retry_at.is_none() {
+            // This pass tells the end, so that no later one would have the Provider show it.
+            providers::mark(&mut tx, row.provider).await?;
+        }
         tx.commit().await?;
         if !ours {
             // Published or cancelled in the meantime: the next pass tells that story.
@@ -183,6 +187,9 @@ impl Scan {
         }
         tracing::warn!(scan = %row.id, attempt = row.attempt, %reason, retried = retry_at.is_some(), "attempt failed");
         cx.metrics.attempt_failed(reason);
+        if retry_at.is_none() {
+            self.wake_others(row, tenant, cx);
+        }
         let outcome = match retry_at {
             Some(_) => Outcome::progressing(Reason::Queued, message),
             None => Outcome::stalled(reason, message),
