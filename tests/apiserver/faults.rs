@@ -42,8 +42,8 @@ struct Scenario<P, A, R> {
 
 /// Lost answers to commits by which a scenario is disturbed in each run, and other faults, each
 /// spread evenly over its calls; `SOAK=1` takes every fault at every call.
-const COMMITS: usize = 24;
-const OTHERS: usize = 4;
+const COMMITS: usize = 16;
+const OTHERS: usize = 8;
 
 /// Scenarios whose every call is disturbed in each run, whatever it takes.
 const ALWAYS: [&str; 2] = ["a_new_provider", "a_provider_that_changes"];
@@ -127,10 +127,11 @@ where
             .map(|n| (Side::Sql, *n, Fault::Lose))
             .collect();
         let mut planned = faults(undisturbed.calls, if soak { usize::MAX } else { 2 });
-        if all {
-            planned.extend(commits);
-        } else {
+        if !all {
             planned = spread(planned, OTHERS);
+        }
+        // The long form has them among the others.
+        if !soak {
             planned.extend(spread(commits, COMMITS));
         }
         let mut runs = 0;

@@ -187,12 +187,11 @@ impl Scan {
         }
         tracing::warn!(scan = %row.id, attempt = row.attempt, %reason, retried = retry_at.is_some(), "attempt failed");
         cx.metrics.attempt_failed(reason);
-        if retry_at.is_none() {
+        let outcome = if retry_at.is_some() {
+            Outcome::progressing(Reason::Queued, message)
+        } else {
             self.wake_others(row, tenant, cx);
-        }
-        let outcome = match retry_at {
-            Some(_) => Outcome::progressing(Reason::Queued, message),
-            None => Outcome::stalled(reason, message),
+            Outcome::stalled(reason, message)
         };
         // The Job and the account are dealt with in the next pass.
         Ok(outcome.again_in(Duration::from_millis(200)))
