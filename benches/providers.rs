@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
@@ -36,7 +36,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt};
 use prowler_operator::api::{FINALIZER, GROUP, Kind as _, Provider, Tenant, VERSION, all_crds};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use controller::{CONCURRENCY, Operator, PATIENCE};
 
@@ -52,87 +52,171 @@ fn main() {
         .block_on(run());
 }
 
+/// What the Providers of a round name to be opened by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Credentials {
+    None,
+    /// Each a Secret of its own, which the controller reads once and the reference too.
+    Secrets,
+}
+
+/// Rounds whose median counts.
+const ROUNDS: usize = 3;
+
 async fn run() {
     let count: usize = std::env::var("PROVIDERS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10_000);
     let tenants = count.div_ceil(PER_TENANT);
-    eprintln!("starting an API server and Postgres");
-    let server = apiserver::ApiServer::alone().await;
-    let client = server.client();
-    let database = db::Db::durable().await;
-    let operator = Operator::prepare(server, &database, &client).await;
-
-    eprintln!("making {tenants} tenants and {count} Providers, and as many for the reference");
-    make_tenants(&client, tenants).await;
-    // Tenants first: what is measured are the Providers.
-    let running = operator.start();
-    operator
-        .until_settled("Tenant", tenants, Instant::now())
-        .await;
-    drop(running);
-    make_bare_kind(&client).await;
-    let providers = Api::<Provider>::all(client.clone());
-    for resource in [ours(), bare()] {
-        make_objects(&client, &resource, tenants, count).await;
+    let (mut ratios, mut news, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        let place = Place::new(tenants, count, Credentials::None).await;
+        let (ratio, row) = place.new_providers(&format!("new {round}")).await;
+        ratios.push(ratio);
+        news.push(row);
+        if round == ROUNDS {
+            for round in 1..=ROUNDS {
+                restarts.push(place.restart(&format!("restart {round}")).await);
+            }
+        }
     }
+    let place = Place::new(tenants, count, Credentials::Secrets).await;
+    let (_, with_secrets) = place.new_providers("new, a Secret each").await;
+    let restart_with_secrets = place.restart("restart, a Secret each").await;
 
-    let before = bare_writes(&client, tenants, count, 0).await;
-    eprintln!("bare client, first half: {before:.1?}");
-    let ready = watch_ready(providers);
-    let written = writes(&client).await;
-    let started = Instant::now();
-    let running = operator.start();
-    let new = until_ready(&ready, count, started, &operator).await;
-    let written = writes(&client).await - written;
-    eprintln!("controller: {new:.1?} until all are Ready, {written} writes");
-    until_all_is_written(&client).await;
-    eprintln!("passes:\n{}", operator.passes().await);
-    drop(running);
-    let after = bare_writes(&client, tenants, count, 1).await;
-    eprintln!("bare client, second half: {after:.1?}");
-    let bare = before + after;
-
-    let mut ratios = Vec::new();
-    let mut rows = Vec::new();
-    for round in 1..=3 {
-        let list = raw_list(&client).await;
-        let written = writes(&client).await;
-        let started = Instant::now();
-        let running = operator.start();
-        let quiet = operator.until_settled("Provider", count, started).await;
-        let written = writes(&client).await - written;
-        let memory = running.memory();
-        drop(running);
-        ratios.push(quiet.as_secs_f64() / list.as_secs_f64());
-        rows.push(format!(
-            "| restart {round}: quiet after | {:.2} s | raw LIST {:.2} s | **{:.2}** × its time | {written} writes, {:.0} MiB resident (at most {:.0}) | ≤ 2.5, none, 80 MiB |",
-            quiet.as_secs_f64(), list.as_secs_f64(), ratios[ratios.len() - 1],
-            memory.resident, memory.peak,
-        ));
-        eprintln!("{}", rows[rows.len() - 1]);
-    }
-    ratios.sort_by(f64::total_cmp);
     println!("\n### Providers ({count}, {tenants} tenants, concurrency {CONCURRENCY})\n");
     println!("| what | ours | reference | ratio | | budget |\n|---|---|---|---|---|---|");
-    println!(
-        "| new Providers until all Ready | {:.1} s ({:.0}/s) | bare client {:.1} s ({:.0}/s) | **{:.2}** of its rate | {:.2} writes a Provider, the reference {} | ≥ 0.7 |",
-        new.as_secs_f64(),
-        count as f64 / new.as_secs_f64(),
-        bare.as_secs_f64(),
-        count as f64 / bare.as_secs_f64(),
-        bare.as_secs_f64() / new.as_secs_f64(),
-        written as f64 / count as f64,
-        BARE_WRITES,
-    );
-    for row in rows {
+    for row in &news {
         println!("{row}");
     }
+    println!("{with_secrets}");
+    for (_, row) in restarts.iter().chain([&restart_with_secrets]) {
+        println!("{row}");
+    }
+    let restarts = restarts.into_iter().map(|(ratio, _)| ratio).collect();
     println!(
-        "\nMedian restart ratio {:.2}, spread {:.2}–{:.2}.",
-        ratios[1], ratios[0], ratios[2]
+        "\nMedian of new Providers {}; of restarts {}.",
+        median(ratios),
+        median(restarts)
     );
+}
+
+/// The median and the spread.
+fn median(mut ratios: Vec<f64>) -> String {
+    ratios.sort_by(f64::total_cmp);
+    format!(
+        "{:.2}, spread {:.2}–{:.2}",
+        ratios[ratios.len() / 2],
+        ratios[0],
+        ratios[ratios.len() - 1]
+    )
+}
+
+/// Servers of a round's own, with the tenants and Providers on them.
+struct Place {
+    tenants: usize,
+    count: usize,
+    credentials: Credentials,
+    client: Client,
+    operator: Operator,
+    // Dropped last: their processes end with them.
+    _database: db::Db,
+    _server: apiserver::ApiServer,
+}
+
+impl Place {
+    async fn new(tenants: usize, count: usize, credentials: Credentials) -> Self {
+        eprintln!("starting an API server and Postgres");
+        let server = apiserver::ApiServer::start(&[]).await;
+        let client = server.client();
+        let database = db::Db::durable().await;
+        let operator = Operator::prepare(&server, &database, &client).await;
+
+        eprintln!("making {tenants} tenants and {count} Providers, and as many for the reference");
+        make_tenants(&client, tenants).await;
+        if credentials == Credentials::Secrets {
+            make_secrets(&client, tenants, count).await;
+        }
+        // Tenants first: what is measured are the Providers.
+        let running = operator.start();
+        operator
+            .until_settled("Tenant", tenants, Instant::now())
+            .await;
+        drop(running);
+        make_bare_kind(&client).await;
+        for resource in [ours(), bare()] {
+            make_objects(&client, &resource, tenants, count, credentials).await;
+        }
+        Self {
+            tenants,
+            count,
+            credentials,
+            client,
+            operator,
+            _database: database,
+            _server: server,
+        }
+    }
+
+    /// New Providers until all are Ready, beside the reference: the ratio and its row.
+    async fn new_providers(&self, what: &str) -> (f64, String) {
+        let (client, count) = (&self.client, self.count);
+        let before = self.bare_writes(0).await;
+        eprintln!("{what}: bare client, first half: {before:.1?}");
+        let ready = watch_ready(Api::<Provider>::all(client.clone()));
+        let written = writes(client).await;
+        let started = Instant::now();
+        let running = self.operator.start();
+        let new = until_ready(&ready, count, started, &self.operator).await;
+        let written = writes(client).await - written;
+        eprintln!("{what}: controller: {new:.1?} until all are Ready, {written} writes");
+        until_all_is_written(client).await;
+        eprintln!("passes:\n{}", self.operator.passes().await);
+        drop(running);
+        let after = self.bare_writes(1).await;
+        eprintln!("{what}: bare client, second half: {after:.1?}");
+        let bare = before + after;
+        let ratio = bare.as_secs_f64() / new.as_secs_f64();
+        let besides = match self.credentials {
+            Credentials::None => "",
+            Credentials::Secrets => " and a read",
+        };
+        let row = format!(
+            "| {what}: until all Ready | {:.1} s ({:.0}/s) | bare client {:.1} s ({:.0}/s) | **{ratio:.2}** of its rate | {:.2} writes a Provider, the reference {BARE_WRITES}{besides} | ≥ 0.7 |",
+            new.as_secs_f64(),
+            count as f64 / new.as_secs_f64(),
+            bare.as_secs_f64(),
+            count as f64 / bare.as_secs_f64(),
+            written as f64 / count as f64,
+        );
+        (ratio, row)
+    }
+
+    /// A restart until it is quiet, beside a raw LIST: the ratio and its row.
+    async fn restart(&self, what: &str) -> (f64, String) {
+        let list = raw_list(&self.client).await;
+        let written = writes(&self.client).await;
+        let started = Instant::now();
+        let running = self.operator.start();
+        let quiet = self
+            .operator
+            .until_settled("Provider", self.count, started)
+            .await;
+        let written = writes(&self.client).await - written;
+        let memory = running.memory();
+        drop(running);
+        let ratio = quiet.as_secs_f64() / list.as_secs_f64();
+        let row = format!(
+            "| {what}: quiet after | {:.2} s | raw LIST {:.2} s | **{ratio:.2}** × its time | {written} writes, {:.0} MiB resident (at most {:.0}) | ≤ 2.5, none, 80 MiB |",
+            quiet.as_secs_f64(),
+            list.as_secs_f64(),
+            memory.resident,
+            memory.peak,
+        );
+        eprintln!("{row}");
+        (ratio, row)
+    }
 }
 
 fn namespace(tenant: usize) -> String {
@@ -210,12 +294,41 @@ async fn make_bare_kind(client: &Client) {
     }
 }
 
-async fn make_objects(client: &Client, resource: &ApiResource, tenants: usize, count: usize) {
+/// A Secret for each Provider, with the label that allows its use.
+async fn make_secrets(client: &Client, tenants: usize, count: usize) {
     each(0..count, async |n| {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": { "name": name(n), "labels": { "prowler-operator.dev/credentials": "true" } },
+            "stringData": { "aws_access_key_id": "a", "aws_secret_access_key": "b" },
+        }))
+        .unwrap();
+        Api::<Secret>::namespaced(client.clone(), &namespace(n % tenants))
+            .create(&PostParams::default(), &secret)
+            .await
+    })
+    .await;
+}
+
+async fn make_objects(
+    client: &Client,
+    resource: &ApiResource,
+    tenants: usize,
+    count: usize,
+    credentials: Credentials,
+) {
+    each(0..count, async |n| {
+        let credentials = match credentials {
+            Credentials::None => Value::Null,
+            Credentials::Secrets => json!({ "type": "static", "secretRef": { "name": name(n) } }),
+        };
+        let mut spec = json!({ "provider": "aws", "uid": format!("{n:012}"), "alias": format!("account number {n}") });
+        if !credentials.is_null() {
+            spec["credentials"] = credentials;
+        }
         let provider: DynamicObject = serde_json::from_value(json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
             "metadata": { "name": name(n), "labels": { "env": "bench", "team": format!("team-{}", n % 7) } },
-            "spec": { "provider": "aws", "uid": format!("{n:012}"), "alias": format!("account number {n}") },
+            "spec": spec,
         }))
         .unwrap();
         Api::namespaced_with(client.clone(), &namespace(n % tenants), resource)
@@ -228,9 +341,11 @@ async fn make_objects(client: &Client, resource: &ApiResource, tenants: usize, c
 /// What the controller writes for a new Provider: finalizer, status, event.
 const BARE_WRITES: usize = 3;
 
-/// The same by a client that does nothing else, for every second object.
-async fn bare_writes(client: &Client, tenants: usize, count: usize, half: usize) -> Duration {
-    let status = json!({ "status": {
+impl Place {
+    /// The same by a client that does nothing else, for every second object.
+    async fn bare_writes(&self, half: usize) -> Duration {
+        let (client, tenants, count) = (&self.client, self.tenants, self.count);
+        let status = json!({ "status": {
         "observedGeneration": 1, "providerId": "01936f7e-0000-7000-8000-000000000000", "tenant": "tenant-0",
         "conditions": [
             { "type": "CredentialsResolved", "status": "False", "reason": "CredentialsMissing", "observedGeneration": 1,
@@ -238,24 +353,30 @@ async fn bare_writes(client: &Client, tenants: usize, count: usize, half: usize)
             { "type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
               "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "aws account 000000000000 is stored." },
         ] } });
-    let resource = bare();
-    let params = PatchParams::default();
-    let started = Instant::now();
-    each((0..count).filter(|n| n / tenants % 2 == half), async |n| {
-        let namespace = namespace(n % tenants);
-        let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
-        let finalizers = json!({ "metadata": { "finalizers": [FINALIZER] } });
-        api.patch_metadata(&name(n), &params, &Patch::Merge(&finalizers))
-            .await?;
-        let object = api
-            .patch_status(&name(n), &params, &Patch::Merge(&status))
-            .await?;
-        Api::<Event>::namespaced(client.clone(), &namespace)
-            .create(&PostParams::default(), &event(&object, &resource))
-            .await
-    })
-    .await;
-    started.elapsed()
+        let resource = bare();
+        let params = PatchParams::default();
+        let started = Instant::now();
+        each((0..count).filter(|n| n / tenants % 2 == half), async |n| {
+            let namespace = namespace(n % tenants);
+            if self.credentials == Credentials::Secrets {
+                Api::<Secret>::namespaced(client.clone(), &namespace)
+                    .get(&name(n))
+                    .await?;
+            }
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
+            let finalizers = json!({ "metadata": { "finalizers": [FINALIZER] } });
+            api.patch_metadata(&name(n), &params, &Patch::Merge(&finalizers))
+                .await?;
+            let object = api
+                .patch_status(&name(n), &params, &Patch::Merge(&status))
+                .await?;
+            Api::<Event>::namespaced(client.clone(), &namespace)
+                .create(&PostParams::default(), &event(&object, &resource))
+                .await
+        })
+        .await;
+        started.elapsed()
+    }
 }
 
 fn event(object: &DynamicObject, resource: &ApiResource) -> Event {

@@ -4,3 +4,4 @@
 pub mod job;
 pub mod outcome;
 pub mod redact;
+pub mod size;

@@ -43,6 +43,7 @@ const KUBERNETES: Duration = Duration::from_secs(15);
 
 /// Runs until SIGTERM, then finishes what is being published.
 pub async fn run(args: Box<ServerArgs>) -> anyhow::Result<ExitCode> {
+    args.check().map_err(anyhow::Error::msg)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let metrics = ServerMetrics::default();

@@ -77,7 +77,8 @@ async fn send(args: &UploadArgs, server: &Server, clock: &dyn Clock) -> ExitCode
         };
         let wait = pause_for(pause, asked, clock.jitter());
         if Instant::now() + wait >= deadline {
-            let message = format!("gave up after {} s; last: {told}", args.deadline_seconds);
+            let last = told["message"].as_str().unwrap_or_default();
+            let message = format!("gave up after {} s; last: {last}", args.deadline_seconds);
             leave(
                 &args.termination_log,
                 &json!({"reason": "UploadFailed", "message": message}),

@@ -32,6 +32,8 @@ mod kubectl;
 mod laws;
 #[path = "apiserver/ledger.rs"]
 mod ledger;
+#[path = "apiserver/malformed.rs"]
+mod malformed;
 #[path = "apiserver/outage.rs"]
 mod outage;
 #[path = "apiserver/providers.rs"]

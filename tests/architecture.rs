@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::manifest::to_yaml;
@@ -13,6 +14,7 @@ use prowler_operator::api::provider::CredentialsType;
 use prowler_operator::domain::credentials::{self, Delivery, Must};
 use prowler_operator::domain::reason::Reason;
 use prowler_operator::domain::scope;
+use regex::Regex;
 
 /// A chapter, the chapters it may name, and outside names it may not.
 struct Chapter {
@@ -393,7 +395,36 @@ fn every_reason_is_explained_and_nothing_else() {
             example.contains(reason.as_str()),
             "{reason}: the example shows another reason"
         );
+        let message = example.lines().next().unwrap_or_default();
+        assert!(
+            says(message),
+            "{reason}: no sentence of the program reads like {message}"
+        );
     }
+}
+
+/// Whether a sentence of the program, its gaps filled, is part of `text`.
+fn says(text: &str) -> bool {
+    static SENTENCES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+        let continued = Regex::new(r"\\\n\s*").unwrap();
+        let literal = Regex::new(r#""((?:[^"\\]|\\.)*)""#).unwrap();
+        let gap = Regex::new(r"\{[^{}]*\}").unwrap();
+        let mut sentences = Vec::new();
+        for source in sources() {
+            let program = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+            let joined = continued.replace_all(program, "");
+            for found in literal.captures_iter(&joined) {
+                let sentence = found[1].replace("\\\"", "\"");
+                let fixed: Vec<_> = gap.split(&sentence).map(regex::escape).collect();
+                // Less says nothing: any text has it somewhere.
+                if fixed.iter().map(String::len).sum::<usize>() >= 12 {
+                    sentences.push(Regex::new(&fixed.join(".+")).unwrap());
+                }
+            }
+        }
+        sentences
+    });
+    SENTENCES.iter().any(|sentence| sentence.is_match(text))
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod behaviour;
 pub mod command;
 pub mod controller;
 pub mod db;
+pub mod etcd;
 pub mod faults;
 pub mod ocsf;
 pub mod operator;

@@ -52,12 +52,25 @@ connect() {
   if [ "$CLUSTER" = local ]; then
     KUBECONFIG=$("$hack/local-cluster" kubeconfig)
     export KUBECONFIG
-  elif [ -s "$STATE/context" ]; then
+    return
+  fi
+  if [ -s "$STATE/context" ]; then
     CONTEXT=$(cat "$STATE/context")
   else
     CONTEXT=$("$KUBECTL" config current-context) || die "kubectl has no current context"
-    log "using the cluster of context $CONTEXT"
   fi
+  log "using the cluster of context $CONTEXT"
+}
+
+# Before anything is made: the demo goes on where it is, and says so when that is not the cluster
+# one would expect.
+stay_in_context() {
+  local current
+  [ -s "$STATE/context" ] || return 0
+  current=$("$KUBECTL" config current-context) || die "kubectl has no current context"
+  [ "$current" = "$(cat "$STATE/context")" ] ||
+    die "the demo is in the cluster of context $(cat "$STATE/context"), and the current context is $current:" \
+      "remove it there first (make demo-down), or switch back (kubectl config use-context)"
 }
 
 kubectl() { "$KUBECTL" ${CONTEXT:+--context "$CONTEXT"} "$@"; }

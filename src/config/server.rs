@@ -87,6 +87,28 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Refuses settings that defeat each other, in a sentence that names both.
+    pub fn check(&self) -> Result<(), String> {
+        let (files, pool) = (
+            u32::from(self.max_publications),
+            self.user.database_pool_size,
+        );
+        if files >= pool {
+            return Err(format!(
+                "--max-publications {files} needs a database pool of more than {files} connections, not {pool}: \
+                 lower MAX_PUBLICATIONS or raise DATABASE_POOL_SIZE"
+            ));
+        }
+        let (body, spool) = (self.max_upload_bytes, self.max_spool_bytes);
+        if body > spool {
+            return Err(format!(
+                "--max-upload-bytes {body} is more than the whole spool may hold, {spool}: such a body would \
+                 never be taken; lower MAX_UPLOAD_BYTES or raise MAX_SPOOL_BYTES"
+            ));
+        }
+        Ok(())
+    }
+
     /// [`Self::idle_seconds`].
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
@@ -100,5 +122,36 @@ impl ServerArgs {
     /// [`Self::shutdown_seconds`].
     pub fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: ServerArgs,
+    }
+
+    fn check(more: &[&str]) -> Result<(), String> {
+        let needed = ["server", "--database-url", "postgres://u@h/d"];
+        let words = needed.iter().chain(more);
+        Command::try_parse_from(words).unwrap().args.check()
+    }
+
+    #[test]
+    fn settings_that_defeat_each_other_are_refused_with_both_numbers() {
+        check(&[]).unwrap();
+        check(&["--max-publications", "9"]).unwrap();
+        let told = check(&["--max-publications", "10"]).unwrap_err();
+        assert!(told.contains("--max-publications 10") && told.contains("not 10"));
+        check(&["--max-publications", "10", "--database-pool-size", "11"]).unwrap();
+        let told = check(&["--max-upload-bytes", "100", "--max-spool-bytes", "99"]).unwrap_err();
+        assert!(told.contains("--max-upload-bytes 100") && told.contains("99"));
+        check(&["--max-upload-bytes", "100", "--max-spool-bytes", "100"]).unwrap();
     }
 }

@@ -90,10 +90,19 @@ pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Conte
             Ok(object) => reconcile(object, &cx).await,
             Err(invalid) => {
                 tracing::warn!(error = %invalid.error, "the stored object does not fit its schema; edit it");
-                if let Err(error) = malformed::tell::<K>(&invalid.metadata, &invalid.error, &cx).await {
-                    tracing::debug!(%error, "the status was not written");
-                }
-                (Action::await_change(), Reason::MalformedObject.as_str())
+                let uid = invalid.metadata.uid.as_deref().unwrap_or_default();
+                let told = malformed::tell::<K>(&invalid.metadata, &invalid.error, &cx).await;
+                let action = match told {
+                    Ok(()) => {
+                        cx.attempts.forget(uid);
+                        Action::await_change()
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the status was not written");
+                        Action::requeue(backoff(cx.attempts.failed(uid), cx.clock.jitter()))
+                    }
+                };
+                (action, Reason::MalformedObject.as_str())
             }
         }
     }

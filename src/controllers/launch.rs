@@ -13,6 +13,7 @@ use crate::api::account::ProviderType;
 use crate::api::common::{LocalRef, Quantity, ScanSettings};
 use crate::api::provider::Credentials;
 use crate::dispatch::job::Attempt;
+use crate::dispatch::size;
 use crate::domain::account::Account;
 use crate::domain::credentials::{self, Access};
 use crate::domain::ids::ObjectName;
@@ -90,9 +91,6 @@ pub async fn plan(
             ))
         })?;
     let owner = scan.controller_owner_ref(&()).ok_or(Error::Outdated)?;
-    let memory = memory(row, &settings, &ceilings, cx);
-    let cpu = wish(&settings, |limits| limits.cpu.as_ref())
-        .unwrap_or_else(|| smaller(&cx.config.limits.scan_cpu.default, &ceilings.cpu));
     Ok(Ok(Attempt {
         tenant: tenant.id,
         provider: row.provider,
@@ -107,8 +105,7 @@ pub async fn plan(
             .image
             .clone()
             .unwrap_or_else(|| cx.config.scanner.image.clone()),
-        memory,
-        cpu,
+        resources: size::of_scan(&settings, &cx.config, &ceilings, row.memory_bytes),
         deadline_seconds: settings.active_deadline_seconds.unwrap_or_else(|| {
             cx.config
                 .limits
@@ -173,18 +170,6 @@ pub fn images(cx: &Context) -> Images {
     }
 }
 
-/// Memory of an attempt: as wished, or more where one before ran out of it; never more than the
-/// tenant may have by now.
-fn memory(row: &ScanRow, settings: &ScanSettings, ceilings: &Ceilings, cx: &Context) -> String {
-    let wished = wish(settings, |limits| limits.memory.as_ref())
-        .unwrap_or_else(|| cx.config.limits.scan_memory.default.clone());
-    let needed = row.memory_bytes.map(|bytes| bytes.to_string());
-    let memory = needed
-        .filter(|needed| quantity::exceeds(needed, &wished))
-        .unwrap_or(wished);
-    smaller(&memory, &ceilings.memory)
-}
-
 /// Memory of the next attempt after an `OOMKilled`: half as much again, up to the ceiling;
 /// `None` when it has that already.
 pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i64> {
@@ -197,23 +182,14 @@ pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i
         .unwrap_or_default();
     let of_scan: Option<ScanSettings> = serde_json::from_value(row.scanner_args.clone()).ok();
     let settings = scope::merge(&of_provider, of_scan.as_ref());
-    let had = quantity::units(&memory(row, &settings, &ceilings, cx))?;
+    let had = quantity::units(&size::memory(
+        &settings,
+        &cx.config,
+        &ceilings,
+        row.memory_bytes,
+    ))?;
     let next = had.saturating_add(had / 2).min(ceiling);
     (next > had).then_some(next)
-}
-
-fn wish(
-    settings: &ScanSettings,
-    part: impl Fn(&crate::api::common::Amounts) -> Option<&Quantity>,
-) -> Option<String> {
-    let resources = settings.resources.as_ref()?;
-    let of = |amounts: &Option<crate::api::common::Amounts>| {
-        amounts
-            .as_ref()
-            .and_then(&part)
-            .map(|Quantity(text)| text.clone())
-    };
-    of(&resources.limits).or_else(|| of(&resources.requests))
 }
 
 fn smaller(one: &str, other: &str) -> String {

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Toleration,
+    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SeccompProfile, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
@@ -50,10 +51,8 @@ pub struct Attempt {
     pub in_cluster: bool,
     /// Scanner image.
     pub image: String,
-    /// Memory of `scan`, request and limit.
-    pub memory: String,
-    /// CPU limit of `scan`.
-    pub cpu: String,
+    /// Resources of `scan`.
+    pub resources: ResourceRequirements,
     /// Seconds the whole attempt may take.
     pub deadline_seconds: i64,
     /// Where findings go.

@@ -3,7 +3,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use serde_json::Value;
 
 use super::redact::tail;
 use crate::api::scan::Stage;
@@ -22,7 +23,10 @@ pub enum Outcome {
     /// On its way.
     Running(Stage),
     /// `upload` says that it is done; the row must agree.
-    Uploaded,
+    Uploaded {
+        /// What it left behind, redacted; empty when it said nothing.
+        said: String,
+    },
     /// Over, without findings.
     Failed {
         /// Why.
@@ -102,14 +106,18 @@ fn judge_containers(pod: &Pod, now: Timestamp) -> Option<Outcome> {
     let scan = find(status.init_container_statuses.as_deref(), SCAN);
     let upload = find(status.container_statuses.as_deref(), UPLOAD);
     for container in [scan, upload].into_iter().flatten() {
-        if let Some(outcome) = judge_waiting(container, pod, now) {
+        // The main container waits from the moment on at which the one before it was done.
+        let since = if container.name == UPLOAD {
+            ended(scan).and_then(|scan| scan.finished_at.as_ref())
+        } else {
+            status.start_time.as_ref()
+        };
+        let waited = since.map_or(0, |since| now.duration_since(since.0).as_secs());
+        if let Some(outcome) = judge_waiting(container, waited) {
             return Some(outcome);
         }
     }
-    if let Some(ended) = scan
-        .and_then(|c| c.state.as_ref())
-        .and_then(|s| s.terminated.as_ref())
-    {
+    if let Some(ended) = ended(scan) {
         let message = ended.message.as_deref().unwrap_or_default();
         // The reason tells more than the code: when only a child is killed, the code is Prowler's.
         if ended.reason.as_deref() == Some("OOMKilled") {
@@ -124,23 +132,38 @@ fn judge_containers(pod: &Pod, now: Timestamp) -> Option<Outcome> {
             return (!signalled).then(|| judge_prowler(ended.exit_code, message));
         }
     }
-    let ended = upload?.state.as_ref()?.terminated.as_ref()?;
+    let ended = ended(upload)?;
     if ended.reason.as_deref() == Some("OOMKilled") {
         return Some(failed(
             Reason::UploadFailed,
             "The upload container needed more memory than its limit.",
         ));
     }
+    let said = left_behind(ended.message.as_deref().unwrap_or_default());
     match ended.exit_code {
-        0 | UPLOAD_REFUSED => Some(Outcome::Uploaded),
+        0 | UPLOAD_REFUSED => Some(Outcome::Uploaded { said }),
         137 | 143 => None,
-        code => {
-            let said = tail(ended.message.as_deref().unwrap_or_default());
-            Some(failed(
-                Reason::UploadFailed,
-                format!("The findings could not be sent (exit code {code}): {said}"),
-            ))
-        }
+        code => Some(failed(
+            Reason::UploadFailed,
+            format!("The findings could not be sent (exit code {code}): {said}"),
+        )),
+    }
+}
+
+fn ended(container: Option<&ContainerStatus>) -> Option<&ContainerStateTerminated> {
+    container?.state.as_ref()?.terminated.as_ref()
+}
+
+/// What `upload` left behind: the message in its line of JSON, or, when it died before it could
+/// write one, the end of its log.
+fn left_behind(text: &str) -> String {
+    let told: Option<Value> = text
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str(line).ok());
+    match told.as_ref().and_then(|told| told["message"].as_str()) {
+        Some(message) => tail(message),
+        None => tail(text),
     }
 }
 
@@ -198,7 +221,8 @@ fn speaks_of_credentials(message: &str) -> bool {
     WORDS.iter().any(|word| message.contains(word))
 }
 
-fn judge_waiting(container: &ContainerStatus, pod: &Pod, now: Timestamp) -> Option<Outcome> {
+/// `waited`: seconds since the container could have started.
+fn judge_waiting(container: &ContainerStatus, waited: i64) -> Option<Outcome> {
     /// Pulls fail for a moment when a registry hiccups; the kubelet goes on trying.
     const PATIENCE: i64 = 90;
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
@@ -210,26 +234,18 @@ fn judge_waiting(container: &ContainerStatus, pod: &Pod, now: Timestamp) -> Opti
             Reason::ImagePullFailed,
             format!("Image {} cannot be used: {said}", container.image),
         )),
-        "ErrImagePull" | "ImagePullBackOff" => {
-            let started = pod.status.as_ref()?.start_time.as_ref()?.0;
-            let waited = now.duration_since(started).as_secs();
-            (waited > PATIENCE).then(|| {
-                failed(
-                    Reason::ImagePullFailed,
-                    format!("Image {} could not be pulled: {said}", container.image),
-                )
-            })
-        }
-        "CreateContainerConfigError" | "CreateContainerError" => {
-            let started = pod.status.as_ref()?.start_time.as_ref()?.0;
-            let waited = now.duration_since(started).as_secs();
-            (waited > PATIENCE).then(|| {
-                failed(
-                    Reason::PodRefused,
-                    format!("Container {} could not be made: {said}", container.name),
-                )
-            })
-        }
+        "ErrImagePull" | "ImagePullBackOff" => (waited > PATIENCE).then(|| {
+            failed(
+                Reason::ImagePullFailed,
+                format!("Image {} could not be pulled: {said}", container.image),
+            )
+        }),
+        "CreateContainerConfigError" | "CreateContainerError" => (waited > PATIENCE).then(|| {
+            failed(
+                Reason::PodRefused,
+                format!("Container {} could not be made: {said}", container.name),
+            )
+        }),
         _ => None,
     }
 }
@@ -264,9 +280,9 @@ fn stage(pod: &Pod) -> Stage {
         return Stage::Starting;
     };
     let running = |state: Option<&ContainerState>| state.is_some_and(|s| s.running.is_some());
-    let ended = |state: Option<&ContainerState>| state.is_some_and(|s| s.terminated.is_some());
+    let done = |state: Option<&ContainerState>| state.is_some_and(|s| s.terminated.is_some());
     let scan = find(status.init_container_statuses.as_deref(), SCAN).and_then(|c| c.state.as_ref());
-    if ended(scan) {
+    if done(scan) {
         Stage::Ingesting
     } else if running(scan) {
         Stage::Scanning
@@ -305,11 +321,11 @@ mod tests {
             "state": { "terminated": { "exitCode": code, "reason": reason, "message": message } } }] })
     }
 
-    fn upload_ended(code: i32) -> Value {
+    fn upload_ended(code: i32, message: &str) -> Value {
         let mut status = scan_ended(0, "Completed", "");
         status["containerStatuses"] = json!([{
             "name": "upload", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "terminated": { "exitCode": code, "message": "no answer" } } }]);
+            "state": { "terminated": { "exitCode": code, "message": message } } }]);
         status
     }
 
@@ -360,7 +376,7 @@ mod tests {
                 None,
                 Reason::Evicted,
             ),
-            (upload_ended(75), None, Reason::UploadFailed),
+            (upload_ended(75, "{}"), None, Reason::UploadFailed),
         ];
         for (status, failure, expected) in cases {
             let outcome = judge(&job(failure), &[pod(status.clone())], None, now());
@@ -370,12 +386,51 @@ mod tests {
 
     #[test]
     fn an_upload_that_is_done_or_refused_leaves_the_word_to_the_row() {
+        let left = r#"{"reason":"Forbidden","message":"the token is of no scan"}"#;
         for code in [0, UPLOAD_REFUSED] {
             assert_eq!(
-                judge(&job(None), &[pod(upload_ended(code))], None, now()),
-                Outcome::Uploaded
+                judge(&job(None), &[pod(upload_ended(code, left))], None, now()),
+                Outcome::Uploaded {
+                    said: "the token is of no scan".to_owned()
+                }
             );
         }
+    }
+
+    #[test]
+    fn an_upload_that_gave_up_is_quoted_without_its_wrapping() {
+        let left = "{\"reason\":\"UploadFailed\",\"message\":\"gave up after 3600 s\"}\n";
+        for (left, said) in [
+            (left, "gave up after 3600 s"),
+            ("thread panicked\nat once", "thread panicked | at once"),
+            ("", ""),
+        ] {
+            let outcome = judge(&job(None), &[pod(upload_ended(75, left))], None, now());
+            let message = format!("The findings could not be sent (exit code 75): {said}");
+            assert_eq!(outcome, failed(Reason::UploadFailed, message));
+        }
+    }
+
+    #[test]
+    fn the_image_of_the_upload_is_given_time_from_when_prowler_was_done() {
+        let waiting = |done: &str| {
+            let mut status = scan_ended(0, "Completed", "");
+            status["phase"] = json!("Pending");
+            status["startTime"] = json!("2026-11-23T01:00:00Z");
+            status["initContainerStatuses"][0]["state"]["terminated"]["finishedAt"] = json!(done);
+            status["containerStatuses"] = json!([{
+                "name": "upload", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ErrImagePull" } } }]);
+            judge(&job(None), &[pod(status)], None, now())
+        };
+        assert_eq!(
+            waiting("2026-11-23T02:09:30Z"),
+            Outcome::Running(Stage::Ingesting)
+        );
+        assert_eq!(
+            reason(&waiting("2026-11-23T02:08:00Z")),
+            Reason::ImagePullFailed
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Batch {
     pub deleted: u64,
     /// The provider's row itself is gone: nothing is left.
     pub done: bool,
+    /// A publication of another provider is about to commit; what is left waits for it.
+    pub busy: bool,
 }
 
 /// Deletes one batch of what belongs to a provider, in the order in which rows depend on one
@@ -39,6 +41,7 @@ pub async fn step(
         return Ok(Batch {
             deleted: 0,
             done: true,
+            busy: false,
         });
     };
     if !row.is_deleted {
@@ -52,10 +55,20 @@ pub async fn step(
         deleted += resources(&mut tx, provider).await?;
     }
     if deleted < full {
+        deleted += quarantined(&mut tx, provider).await?;
+    }
+    if deleted < full {
         deleted += scans(&mut tx, provider).await?;
     }
+    let mut busy = false;
     if deleted == 0 {
-        tags::remove_unused(&mut tx).await?;
+        match tags::remove_unused(&mut tx, BATCH).await? {
+            Some(gone) => deleted = gone,
+            None => busy = true,
+        }
+    }
+    let done = deleted == 0 && !busy;
+    if done {
         sqlx::query!(
             "delete from providers where tenant_id = $1 and id = $2",
             tenant.0,
@@ -67,7 +80,8 @@ pub async fn step(
     tx.commit().await?;
     Ok(Batch {
         deleted,
-        done: deleted == 0,
+        done,
+        busy,
     })
 }
 
@@ -158,7 +172,23 @@ async fn resources(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, Store
     Ok(deleted)
 }
 
-/// Scans; records set aside go with them.
+/// Records set aside.
+async fn quarantined(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from quarantined_findings where tenant_id = $1 and (scan_id, attempt, position) in (
+           select q.scan_id, q.attempt, q.position from quarantined_findings q
+           join scans s on s.tenant_id = q.tenant_id and s.id = q.scan_id
+           where q.tenant_id = $1 and s.provider_id = $2 limit $3)",
+        tx.tenant().0,
+        provider.0,
+        BATCH,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Scans.
 async fn scans(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let held = sqlx::query_scalar!(

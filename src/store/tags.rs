@@ -47,10 +47,10 @@ pub(super) async fn write_staged(tx: &mut TenantTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the tags that no resource of the tenant carries any more, unless a publication is
-/// about to commit: it may carry one that nobody else does. Then the next removal finds them;
-/// waiting would make every further publication wait behind it.
-pub(super) async fn remove_unused(tx: &mut TenantTx) -> Result<(), StoreError> {
+/// Removes up to `most` tags that no resource of the tenant carries any more; how many. `None`
+/// while a publication is about to commit: it may carry one that nobody else does, and to wait here
+/// would make every further publication wait behind this one.
+pub(super) async fn remove_unused(tx: &mut TenantTx, most: i64) -> Result<Option<u64>, StoreError> {
     let alone: bool = sqlx::query_scalar(AssertSqlSafe(format!(
         "select pg_try_advisory_xact_lock({LOCK})"
     )))
@@ -58,14 +58,17 @@ pub(super) async fn remove_unused(tx: &mut TenantTx) -> Result<(), StoreError> {
     .fetch_one(tx.conn())
     .await?;
     if !alone {
-        return Ok(());
+        return Ok(None);
     }
-    sqlx::query!(
-        "delete from resource_tags t where t.tenant_id = $1 and not exists (
-           select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)",
+    let removed = sqlx::query!(
+        "delete from resource_tags where tenant_id = $1 and id in (
+           select t.id from resource_tags t where t.tenant_id = $1 and not exists (
+             select from resource_tag_mappings m where m.tenant_id = $1 and m.tag_id = t.id)
+           limit $2)",
         tx.tenant().0,
+        most,
     )
     .execute(tx.conn())
     .await?;
-    Ok(())
+    Ok(Some(removed.rows_affected()))
 }

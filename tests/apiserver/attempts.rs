@@ -2,13 +2,13 @@
 //! by people.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::ResourceExt as _;
 use prowler_operator::api::{Provider, Scan, Tenant};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::operator::{ACCOUNT, Operator, World, scanning};
+use crate::support::operator::{ACCOUNT, Operator, World, aws, scanning};
 
 async fn one_provider(operator: &Operator, limits: Value) -> World {
     let world = operator.tenant_with(json!({ "limits": limits })).await;
@@ -179,6 +179,74 @@ async fn what_was_taken_back_since_admission_is_not_given_to_the_pod() {
     assert_eq!(says(&operator, &world).await, "Failed SecretNotAllowed");
     assert_eq!(operator.jobs(&world).await.len(), 0);
     assert_eq!(operator.count("scans where holds_account").await, 0);
+}
+
+#[tokio::test]
+async fn a_service_account_that_was_taken_back_since_admission_runs_no_scan() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator
+        .service_account(&world.namespace, "scanner", true)
+        .await;
+    let spec = json!({ "provider": "kubernetes", "uid": "here",
+                       "credentials": { "serviceAccountName": "scanner" } });
+    operator
+        .becomes::<Provider>(&world.namespace, "p", spec)
+        .await;
+    operator.scan(&world, "s", "p").await;
+    operator.admit().await;
+    let annotation =
+        json!({ "metadata": { "annotations": { "prowler-operator.dev/scanner": null } } });
+    operator
+        .patch::<ServiceAccount>(&world.namespace, "scanner", annotation)
+        .await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(
+        says(&operator, &world).await,
+        "Failed ServiceAccountNotAllowed"
+    );
+    assert_eq!(operator.jobs(&world).await.len(), 0);
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+}
+
+#[tokio::test]
+async fn sizes_of_every_legal_form_make_jobs_that_the_api_server_takes() {
+    let operator = Operator::configured(json!({
+        "scanner": { "resources": { "requests": { "cpu": "100m", "memory": "384Mi" } } },
+    }))
+    .await;
+    let world = operator.tenant().await;
+    operator.aws_secret(&world.namespace, "keys").await;
+    for (n, resources) in [
+        json!({ "limits": { "cpu": "50m" } }),
+        json!({ "requests": { "cpu": "20m" } }),
+        json!({ "requests": { "cpu": "1" }, "limits": { "memory": "256Mi" } }),
+        json!({ "limits": { "ephemeral-storage": "64Mi" } }),
+        json!({ "requests": { "ephemeral-storage": "6Gi" } }),
+        json!({ "requests": { "memory": "3Gi" } }),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (name, uid) = (format!("p-{n}"), format!("{n:012}"));
+        let mut spec = aws(&uid, "keys");
+        spec["scan"] = json!({ "resources": resources });
+        let says = operator
+            .becomes::<Provider>(&world.namespace, &name, spec)
+            .await;
+        assert_eq!(says, "Current Succeeded", "{resources}");
+        // The API server refuses a Job whose requests are above its limits.
+        let job = operator.running_scan(&world, &name, &name).await;
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        let scan = pod.init_containers.unwrap().remove(0);
+        let made = serde_json::to_value(scan.resources.unwrap()).unwrap();
+        for side in ["requests", "limits"] {
+            for (what, amount) in resources[side].as_object().into_iter().flatten() {
+                assert_eq!(&made[side][what], amount, "{resources} {made}");
+            }
+        }
+        operator.complete(&world, &name).await;
+    }
 }
 
 #[tokio::test]

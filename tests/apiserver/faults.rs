@@ -4,7 +4,8 @@
 //! and then once for every call the program makes in it, with that call failing, its answer
 //! lost, or the program ending there; the end must be the same. `SOAK=1` tries each fault at
 //! each call; without it a run takes a sample, but for two scenarios, and loses the answers to
-//! commits: what is done and not known to be is what goes wrong most.
+//! commits: what is done and not known to be is what goes wrong most. Each commit of the project
+//! takes another sample (`FAULTS_SEED` takes one again), so that in time every call has its turn.
 
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use serde_json::json;
@@ -119,6 +120,7 @@ where
         let undisturbed = self.run(&mut operator, None).await;
         let soak = std::env::var_os("SOAK").is_some();
         let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let seed = seed();
         let all = soak || ALWAYS.iter().any(|name| test.ends_with(name));
 
         let commits: Vec<_> = undisturbed
@@ -128,11 +130,11 @@ where
             .collect();
         let mut planned = faults(undisturbed.calls, if soak { usize::MAX } else { 2 });
         if !all {
-            planned = spread(planned, OTHERS);
+            planned = spread(planned, OTHERS, seed);
         }
         // The long form has them among the others.
         if !soak {
-            planned.extend(spread(commits, COMMITS));
+            planned.extend(spread(commits, COMMITS, seed));
         }
         let mut runs = 0;
         for fault @ (side, n, kind) in planned.iter().copied() {
@@ -142,19 +144,40 @@ where
             runs += 1;
             assert!(
                 ran.end == undisturbed.end,
-                "{kind:?} at {side:?} call {n}: {call}\n{}",
+                "FAULTS_SEED={seed}: {kind:?} at {side:?} call {n}: {call}\n{}",
                 difference(&undisturbed.end, &ran.end)
             );
         }
-        println!("{runs} of {} faults met a call", planned.len());
-        assert!(runs > 0);
+        println!(
+            "{runs} of {} faults met a call (FAULTS_SEED={seed})",
+            planned.len()
+        );
+        assert!(
+            runs * 2 > planned.len(),
+            "too few faults met a call for this to show anything"
+        );
     }
 }
 
-/// At most this many of them, evenly chosen.
-fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
+/// At most this many of them, evenly chosen; the seed says which of the neighbours.
+fn spread<T>(all: Vec<T>, most: usize, seed: usize) -> Vec<T> {
     let step = all.len().div_ceil(most).max(1);
-    all.into_iter().step_by(step).collect()
+    all.into_iter().skip(seed % step).step_by(step).collect()
+}
+
+/// The same throughout a commit of the project, another in the next.
+fn seed() -> usize {
+    let given = std::env::var("FAULTS_SEED").ok();
+    let of_commit = || {
+        let commit = std::process::Command::new("git")
+            .args(["rev-parse", "--short=7", "HEAD"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output();
+        // Without a history there is no next commit either.
+        let hash = commit.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        usize::from_str_radix(hash.unwrap_or_default().trim(), 16).unwrap_or(0)
+    };
+    given.map_or_else(of_commit, |seed| seed.parse().unwrap())
 }
 
 /// Each call of both servers with this many kinds of fault, taking turns.

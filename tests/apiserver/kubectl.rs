@@ -138,6 +138,65 @@ async fn explain_describes_the_fields() {
     assert!(text.contains("An account to scan"), "{text}");
 }
 
+/// The YAML of a page: fenced as such, or fed to a command.
+fn yaml(page: &str) -> Vec<String> {
+    let blocks = [("```yaml\n", "\n```"), ("<<'END'\n", "\nEND\n")];
+    blocks
+        .iter()
+        .flat_map(|(begin, end)| {
+            let behind = page.split(begin).skip(1);
+            behind.map(move |text| text.split(end).next().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pages_and_examples_show_is_accepted() {
+    let place = Place::new().await;
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = Vec::new();
+    let mut folders = vec![top.join("docs"), top.join("examples")];
+    let mut files = vec![top.join("README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    for file in files {
+        let text = || std::fs::read_to_string(&file).unwrap();
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("md") => texts.extend(yaml(&text()).into_iter().map(|yaml| (file.clone(), yaml))),
+            Some("yaml") => texts.push((file.clone(), text())),
+            _ => {}
+        }
+    }
+    let mut ours = 0;
+    for (file, text) in texts {
+        for document in text.split("\n---\n") {
+            let object: serde_json::Value = serde_saphyr::from_str(document)
+                .unwrap_or_else(|error| panic!("{}: {error}\n{document}", file.display()));
+            if object["apiVersion"] != format!("{}/{}", api::GROUP, api::VERSION) {
+                continue;
+            }
+            ours += 1;
+            let kind = object["kind"].as_str().unwrap();
+            let created = place.try_create(kind, &object["spec"]).await;
+            assert!(
+                created.is_ok(),
+                "{}: {}\n{document}",
+                file.display(),
+                created.unwrap_err().message
+            );
+        }
+    }
+    assert!(ours >= 10, "{ours} documents");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_what_to_write_instead() {
     let place = Place::new().await;

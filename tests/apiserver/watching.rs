@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::DeserializeGuard;
 use prowler_operator::api::{Kind as _, Provider, Tenant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,8 @@ fn is_ready(provider: &Provider) -> bool {
         .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// One Provider is there before the program, one comes later; both become Ready, and go.
+/// One Provider is there before the program, one comes later; both become Ready, and go. A third
+/// cannot be read, which hinders neither.
 async fn lives_by_its_watches(server: &ApiServer) -> String {
     let client = server.client();
     let database = Db::new().await;
@@ -42,14 +44,22 @@ async fn lives_by_its_watches(server: &ApiServer) -> String {
     let tenants = Api::<Tenant>::all(client.clone());
     let tenant = json!({ "metadata": { "name": "acme" }, "spec": { "namespaces": ["team"] } });
     create(&tenants, tenant).await;
-    let providers = Api::<Provider>::namespaced(client, "team");
+    let providers = Api::<Provider>::namespaced(client.clone(), "team");
     let provider = |name: &str, uid: &str| json!({ "metadata": { "name": name }, "spec": { "provider": "aws", "uid": uid } });
     create(&providers, provider("before", "111111111111")).await;
+    create(&providers, provider("broken", "333333333333")).await;
+    let damage = |object: &mut Value| object["spec"]["alias"] = json!({ "no": "such" });
+    server.rewrite::<Provider>("team", "broken", damage).await;
 
     let running = operator.start_logging("info");
     let begun = Instant::now();
+    let all = async || -> Vec<Provider> {
+        let readable = Api::<DeserializeGuard<Provider>>::namespaced(client.clone(), "team");
+        let found = readable.list(&ListParams::default()).await.unwrap();
+        found.into_iter().filter_map(|one| one.0.ok()).collect()
+    };
     let until = async |wanted: &dyn Fn(&[Provider]) -> bool| {
-        while !wanted(&providers.list(&ListParams::default()).await.unwrap().items) {
+        while !wanted(&all().await) {
             assert!(
                 begun.elapsed() < Duration::from_mins(2),
                 "{}",
@@ -58,7 +68,7 @@ async fn lives_by_its_watches(server: &ApiServer) -> String {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    until(&|all| all.iter().all(is_ready)).await;
+    until(&|all| all.len() == 1 && all.iter().all(is_ready)).await;
     create(&providers, provider("later", "222222222222")).await;
     until(&|all| all.len() == 2 && all.iter().all(is_ready)).await;
     for name in ["before", "later"] {
@@ -68,6 +78,11 @@ async fn lives_by_its_watches(server: &ApiServer) -> String {
             .unwrap();
     }
     until(&|all| all.is_empty()).await;
+    let resource = ApiResource::erase::<Provider>(&());
+    let raw = Api::<DynamicObject>::namespaced_with(client.clone(), "team", &resource);
+    let broken = raw.get("broken").await.unwrap();
+    let reason = &broken.data["status"]["conditions"][0]["reason"];
+    assert_eq!(reason, "MalformedObject", "{:#}", broken.data);
     drop(running);
     operator.log()
 }

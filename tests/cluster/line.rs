@@ -399,6 +399,46 @@ fn no_log_shows_a_password() {
 }
 
 #[test]
+fn no_cloud_credential_is_anywhere_but_in_its_secret() {
+    let demo = Demo::up();
+    let template = "go-template={{range .data}}{{base64decode .}}{{\"\\n\"}}{{end}}";
+    let secret = ["get", "secret", "aws-sandbox", "--namespace", NAMESPACE];
+    let keys = demo.kubectl(&[&secret[..], &["--output", template]].concat());
+    let keys: Vec<_> = keys.lines().collect();
+    assert_eq!(keys.len(), 2);
+    assert!(keys.iter().all(|key| key.len() >= 16));
+
+    // They were used: an account was scanned with them.
+    assert!(demo.number("admin", None, "select count(*) from findings") > 0);
+    let kinds = "prowler,jobs,pods,events,configmaps,deployments,statefulsets";
+    let objects = demo.kubectl(&["get", kinds, "--all-namespaces", "--output", "yaml"]);
+    assert!(objects.contains("aws-sandbox"));
+    let mut places = vec![("objects".to_owned(), objects)];
+    for (pod, _) in demo.pods() {
+        let logs = demo.kubectl(&["logs", &pod, "--namespace", SYSTEM, "--all-containers"]);
+        places.push((pod, logs));
+    }
+    for (place, text) in &places {
+        for key in &keys {
+            assert!(!text.contains(key), "{place}");
+        }
+    }
+    let tables = "select relname from pg_class
+                  where relnamespace = 'prowler'::regnamespace and relkind in ('r', 'p')";
+    let tables = demo.sql("admin", None, tables);
+    assert!(tables.len() > 20);
+    for table in tables {
+        for key in &keys {
+            let rows = format!(
+                "select count(*) from {} r where r::text like '%{key}%'",
+                table[0]
+            );
+            assert_eq!(demo.number("admin", None, &rows), 0, "{}", table[0]);
+        }
+    }
+}
+
+#[test]
 fn the_charts_own_test_passes() {
     let demo = Demo::up();
     let said = demo.helm(&["test", "prowler-operator", "--timeout", "3m"]);

@@ -1,14 +1,53 @@
 //! Taking the demo away, from a cluster of one's own and with the cluster it made.
 
 use crate::demo::Demo;
-use crate::support::command::{command, output, succeed};
+use crate::support::command::{command, fail, kubectl, output, succeed};
 
 #[test]
 fn the_demo_goes_from_a_cluster_and_then_with_it() {
     let mut demo = Demo::up();
     demo.gone();
 
-    // As on somebody's own cluster.
+    // As on somebody's own cluster, with images that are there already.
+    let mut up = demo.command("hack/demo", &["up"]);
+    up.env("CLUSTER", "current");
+    for (name, image) in [
+        ("IMAGE", "operator"),
+        ("SCANNER_IMAGE", "scanner"),
+        ("POSTGRES_IMAGE", "postgres"),
+        ("EMULATOR_IMAGE", "emulator"),
+    ] {
+        up.env(
+            name,
+            succeed(command("hack/images", &["ref", image])).trim(),
+        );
+    }
+    let up = output(up, "");
+    let said = String::from_utf8_lossy(&up.stderr);
+    assert!(up.status.success(), "{said}");
+    let context = demo.kubectl(&["config", "current-context"]);
+    for part in [
+        &format!("using the cluster of context {context}"),
+        "nothing to change",
+    ] {
+        assert!(said.contains(part.trim()), "{said}");
+    }
+    // It stays where it is when the current context becomes another.
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = dir.path().join("kubeconfig");
+    std::fs::write(&elsewhere, demo.kubectl(&["config", "view", "--raw"])).unwrap();
+    let renamed = ["config", "rename-context", context.trim(), "elsewhere"];
+    let mut rename = command(kubectl(), &renamed);
+    rename.env("KUBECONFIG", &elsewhere);
+    succeed(rename);
+    let mut up = command("hack/demo", &["up"]);
+    up.env("CLUSTER", "current").env("KUBECONFIG", &elsewhere);
+    let told = fail(up);
+    assert!(
+        told.contains("the current context is elsewhere") && told.contains("make demo-down"),
+        "{told}"
+    );
+
     let mut down = demo.command("hack/demo", &["down"]);
     down.env("CLUSTER", "current");
     succeed(down);

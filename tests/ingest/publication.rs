@@ -574,6 +574,26 @@ async fn a_scan_cancelled_while_its_findings_are_on_their_way_stays_cancelled() 
 }
 
 #[tokio::test]
+async fn a_provider_deleted_while_its_findings_are_on_their_way_takes_none() {
+    let world = World::new().await;
+    let records: Vec<_> = (0..20_000).map(|n| record("c", &n.to_string())).collect();
+    let file = file(&records);
+    let attempt = world.scan().await;
+    let delete = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // Not held up by the publication.
+        let begun = std::time::Instant::now();
+        world
+            .admin("update providers set is_deleted = true, deleted_at = now()")
+            .await;
+        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
+    };
+    let (outcome, ()) = tokio::join!(world.publish(&attempt, &file), delete);
+    assert_eq!(outcome, Outcome::Closed(Standing::ProviderDeleted));
+    assert_eq!(world.stored().await, []);
+}
+
+#[tokio::test]
 async fn another_tenant_sees_nothing_of_it() {
     let world = World::new().await;
     world
@@ -604,12 +624,14 @@ async fn another_tenant_sees_nothing_of_it() {
 #[tokio::test]
 async fn a_deleted_provider_s_findings_go_scan_by_scan_and_nothing_is_left() {
     let world = World::new().await;
-    let records: Vec<_> = (0..4000)
+    let mut records: Vec<_> = (0..4000)
         .map(|n| record("c", &n.to_string()).tags(&["k:v"]))
         .collect();
+    records.push(record("c", "foreign").account("999999999999"));
     for _ in 0..2 {
         world.scan_and_publish(&file(&records)).await;
     }
+    assert_eq!(world.count("quarantined_findings").await, 2);
     world.scan().await;
     world
         .admin(
@@ -633,7 +655,8 @@ async fn a_deleted_provider_s_findings_go_scan_by_scan_and_nothing_is_left() {
             break;
         }
     }
-    assert_eq!(deleted, 8000 + 4000 + 3);
+    // Findings, resources, records set aside, scans, the tag.
+    assert_eq!(deleted, 8000 + 4000 + 2 + 3 + 1);
     assert_eq!(world.count("scans").await, 0);
     let left: Vec<_> = world
         .stored()
@@ -684,7 +707,12 @@ async fn a_tag_in_use_again_is_not_removed_with_another_provider() {
     };
     let (published, removed) = tokio::join!(world.publish(&attempt, &with_tag), removal);
     assert!(matches!(published, Outcome::Published { .. }));
-    assert!(removed.unwrap().done);
+    let removed = removed.unwrap();
+    assert_eq!((removed.busy, removed.done), (true, false));
     let carried = "resource_tag_mappings m join resource_tags t on t.id = m.tag_id";
+    assert_eq!(world.count(carried).await, 1);
+    // With nobody about to commit it goes on to the end.
+    let removed = deletion::step(&world.store, world.tenant, doomed).await;
+    assert!(removed.unwrap().done);
     assert_eq!(world.count(carried).await, 1);
 }

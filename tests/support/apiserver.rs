@@ -125,6 +125,11 @@ impl ApiServer {
         file
     }
 
+    /// Where its etcd listens.
+    pub fn etcd_port(&self) -> u16 {
+        self.ports.etcd
+    }
+
     /// A new namespace with a name of its own.
     pub async fn namespace(&self) -> String {
         self.labelled_namespace(&[]).await
@@ -190,7 +195,8 @@ impl ApiServer {
         std::fs::read_to_string(self.dir.join("ca.crt")).unwrap()
     }
 
-    async fn start(flags: &[&str]) -> Self {
+    /// One that ends when it is dropped.
+    pub async fn start(flags: &[&str]) -> Self {
         // The second to install finds the first's: both are the same.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::Builder::new()

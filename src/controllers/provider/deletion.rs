@@ -113,6 +113,12 @@ pub(in crate::controllers) async fn delete_rows(
         if batch.done {
             return Ok(None);
         }
+        if batch.busy {
+            return Ok(Some(Cleanup::Waiting {
+                message: "Waiting for the findings of another Provider to be published.".to_owned(),
+                again_in: Duration::from_secs(1),
+            }));
+        }
     }
     Ok(Some(Cleanup::Waiting {
         message: format!(

@@ -67,14 +67,18 @@ impl Scan {
                 };
                 Ok(Outcome::progressing(reason, message).again_in(WATCH_INTERVAL))
             }
-            outcome::Outcome::Uploaded => {
+            outcome::Outcome::Uploaded { said } => {
                 // The row was read before the pod: it may have been published in between.
                 let object = uid_of(self)?;
                 let fresh = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
                 if fresh.state == State::Executing {
-                    let message = "The upload ended, but nothing was published.";
+                    let message = if said.is_empty() {
+                        "The upload ended, but nothing was published.".to_owned()
+                    } else {
+                        format!("The server did not take the findings: {said}")
+                    };
                     return self
-                        .fail(&fresh, tenant, Reason::UploadFailed, message, cx)
+                        .fail(&fresh, tenant, Reason::UploadFailed, &message, cx)
                         .await;
                 }
                 self.end(&fresh, tenant, cx).await

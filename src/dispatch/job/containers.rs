@@ -47,7 +47,7 @@ impl Attempt {
             // The image's entry point is Prowler; arguments are an array, never a shell's text.
             args: Some(self.run.args.clone()),
             env: Some(env),
-            resources: Some(self.scan_resources(config)),
+            resources: Some(self.resources.clone()),
             volume_mounts: Some(mounts),
             security_context: Some(restricted()),
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -100,26 +100,6 @@ impl Attempt {
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             ..Container::default()
         }
-    }
-
-    fn scan_resources(&self, config: &FileConfig) -> ResourceRequirements {
-        let mut wanted = config.scanner.resources.clone().unwrap_or_else(|| {
-            resources(
-                [("cpu", "250m"), ("ephemeral-storage", "256Mi")],
-                [("ephemeral-storage", "4Gi")],
-            )
-        });
-        let memory = Quantity(self.memory.clone());
-        let limits = wanted.limits.get_or_insert_default();
-        limits.insert("memory".to_owned(), memory.clone());
-        limits.insert("cpu".to_owned(), Quantity(self.cpu.clone()));
-        // The whole memory is requested: a scan that is evicted late has cost the most.
-        wanted
-            .requests
-            .get_or_insert_default()
-            .entry("memory".to_owned())
-            .or_insert(memory);
-        wanted
     }
 
     fn variable(&self, variable: &Variable) -> EnvVar {

@@ -9,8 +9,10 @@ use super::*;
 use crate::api::account::ProviderType;
 use crate::api::common::ScanSettings;
 use crate::api::provider::CredentialsType;
+use crate::dispatch::size;
 use crate::domain::account::Account;
 use crate::domain::credentials::Access;
+use crate::domain::limits::Ceilings;
 use crate::domain::scanner::invocation;
 
 fn config(scanner: Value) -> FileConfig {
@@ -46,8 +48,16 @@ fn attempt(provider: ProviderType, uid: &str, access: &Access) -> Attempt {
         secret: access.secret.clone(),
         in_cluster: provider == ProviderType::Kubernetes && access.kind.is_none(),
         image: "prowler:5".into(),
-        memory: "2Gi".into(),
-        cpu: "1".into(),
+        resources: size::of_scan(
+            &ScanSettings::default(),
+            &config(json!({})),
+            &Ceilings {
+                memory: "8Gi".into(),
+                cpu: "4".into(),
+                deadline_seconds: 7200,
+            },
+            None,
+        ),
         deadline_seconds: 7200,
         server_url: "https://server.example:8443".into(),
         server_ca: "-----BEGIN CERTIFICATE-----\n".into(),
