@@ -89,6 +89,21 @@ operator_binary() {
   (cd "$top" && SQLX_OFFLINE=true cargo build --locked --release --bin prowler-operator)
 }
 
+# Side by side: Python's packages keep one processor busy for minutes.
+binary_and_images() {
+  local bases=
+  if [ -z "${SCANNER_IMAGE:-}${POSTGRES_IMAGE:-}${EMULATOR_IMAGE:-}" ]; then
+    "$hack/images" build bases &
+    bases=$!
+  fi
+  operator_binary || {
+    [ -z "$bases" ] || kill "$bases"
+    die "the operator does not compile"
+  }
+  [ -z "$bases" ] || wait "$bases"
+  local_images
+}
+
 local_images() {
   IMAGE=${IMAGE:-$(local_image operator)}
   SCANNER_IMAGE=${SCANNER_IMAGE:-$(local_image scanner)}
