@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admission;
 pub mod credentials;
+mod dependencies;
 pub mod driver;
 pub mod error;
 mod installation;

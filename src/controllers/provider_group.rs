@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::dependencies::awaited;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
 use super::tenancy::TenantView;
@@ -11,7 +12,6 @@ use super::{Context, placed};
 use crate::api::provider_group::{ProviderGroupSpec, ProviderGroupStatus};
 use crate::api::{ProviderGroup, Role};
 use crate::domain::ids::{ObjectName, ProviderId};
-use crate::domain::reason::Reason;
 use crate::domain::selector;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::providers::Listed;
@@ -48,14 +48,8 @@ impl Reconcile for ProviderGroup {
             )));
         }
         // The others are members already; this one joins when it comes.
-        let message = format!(
-            "No stored Provider here is named {}.",
-            plan.missing.join(", ")
-        );
-        Ok(
-            Outcome::progressing(Reason::ProviderNotFound, message)
-                .again_in(Duration::from_mins(5)),
-        )
+        let (reason, why) = awaited(&name.namespace, &plan.missing, cx).await?;
+        Ok(Outcome::progressing(reason, why).again_in(Duration::from_mins(5)))
     }
 
     async fn cleanup(&self, _: &mut ProviderGroupStatus, cx: &Context) -> Result<Cleanup, Error> {

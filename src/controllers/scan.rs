@@ -32,6 +32,8 @@ use crate::store::{providers, schedules};
 
 /// What a Scan says that ended with its account.
 pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
+/// What a Scan says that somebody did not want any more.
+const CANCELLED: &str = "Cancelled by its spec.";
 /// A Scan that no schedule made goes this long after its end.
 const DEFAULT_TTL: i64 = 7 * 24 * 3600;
 
@@ -48,6 +50,7 @@ impl Reconcile for Scan {
                     None => self.outlive(status, cx).await,
                 };
             }
+            Err(_) if self.is_cancelled() => return self.never(status, cx).await,
             Err(waiting) => return Ok(waiting),
         };
         let row = match load(tenant.id, object, cx).await? {
@@ -55,6 +58,12 @@ impl Reconcile for Scan {
             // It was queued once: its account and rows are gone, and it says how it went.
             None if is_over(status) || status.scan_id.is_some() => {
                 return self.outlive(status, cx).await;
+            }
+            None if self.is_cancelled() => {
+                let mut tx = cx.store.tenant(tenant.id).await?;
+                schedules::skip(&mut tx, &name).await?;
+                tx.commit().await?;
+                return self.never(status, cx).await;
             }
             None => match self.enqueue(&name, object, &tenant, cx).await? {
                 Enqueued::Row(row) => *row,
@@ -144,13 +153,13 @@ impl Scan {
         object: ObjectUid,
         cx: &Context,
     ) -> Result<ScanRow, Error> {
-        if row.state.is_terminal() || (self.spec.cancel != Some(true) && !row.provider_deleted) {
+        if row.state.is_terminal() || (!self.is_cancelled() && !row.provider_deleted) {
             return Ok(row);
         }
         let (reason, why) = if row.provider_deleted {
             (Reason::ProviderDeleted, PROVIDER_DELETED)
         } else {
-            (Reason::Cancelled, "Cancelled by its spec.")
+            (Reason::Cancelled, CANCELLED)
         };
         let mut tx = cx.store.tenant(tenant.id).await?;
         scans::cancel(&mut tx, row.id, reason, why, cx.clock.now()).await?;
@@ -245,10 +254,23 @@ impl Scan {
             .await
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.spec.cancel == Some(true)
+    }
+
+    /// Cancelled before it was ever queued: it may have waited for what never comes.
+    async fn never(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
+        if !is_over(status) {
+            report::cancelled(status, Reason::Cancelled, CANCELLED, cx.clock.now());
+        }
+        self.outlive(status, cx).await
+    }
+
     /// Its row is gone with the account: says how it went as long as it lives.
     async fn outlive(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
         if !is_over(status) {
-            report::orphaned(status, cx.clock.now());
+            let (why, now) = (PROVIDER_DELETED, cx.clock.now());
+            report::cancelled(status, Reason::ProviderDeleted, why, now);
         }
         let completed_at = status.completed_at.as_ref().map(|time| time.0);
         // No schedule counts a Scan without a row.

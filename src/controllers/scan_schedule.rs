@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::dependencies::awaited;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, sentences};
 use super::provider_group::labels;
@@ -73,10 +74,9 @@ impl Reconcile for ScanSchedule {
             .await?;
 
         let pause = next.map(|next| pause_until(next, now));
-        let outcome = if let Some(first) = missing.first() {
-            let message =
-                format!("No stored Provider here is named {first}; the others are scanned.");
-            Outcome::progressing(Reason::ProviderNotFound, message)
+        let outcome = if !missing.is_empty() {
+            let (reason, why) = awaited(&name.namespace, &missing, cx).await?;
+            Outcome::progressing(reason, format!("{why} The others are scanned."))
         } else if chosen.is_empty() {
             Outcome::settled("Armed, but chooses no provider yet.")
         } else {

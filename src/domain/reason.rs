@@ -128,6 +128,11 @@ impl Reason {
         self.kind() == Kind::Stalled
     }
 
+    /// Whether it may pass without anybody's doing, or when something else comes.
+    pub fn waits(self) -> bool {
+        self.kind() == Kind::Waits
+    }
+
     /// Whether another attempt of a scan that failed so may succeed.
     pub fn is_retried(self) -> bool {
         self.kind() == Kind::Retried

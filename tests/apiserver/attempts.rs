@@ -8,6 +8,7 @@ use prowler_operator::api::{Provider, Scan, Tenant};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
+use crate::support::faults::Fault;
 use crate::support::operator::{ACCOUNT, Operator, World, aws, scanning};
 
 async fn one_provider(operator: &Operator, limits: Value) -> World {
@@ -263,6 +264,86 @@ async fn an_account_without_credentials_is_not_scanned() {
     operator.follow::<Scan>(&world.namespace, "s").await;
     assert_eq!(says(&operator, &world).await, "Failed CredentialsMissing");
     assert_eq!(operator.jobs(&world).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_being_replaced_costs_an_attempt_and_not_the_scan() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    operator.admit().await;
+    operator.delete::<Secret>(&world.namespace, "p-keys").await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "InProgress Queued");
+    let attempts = status(&operator, &world).await["attempts"].clone();
+    assert_eq!(attempts[0]["reason"], "SecretNotFound");
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+    operator.aws_secret(&world.namespace, "p-keys").await;
+    operator.wait(pause(&operator).await + 1);
+    start(&operator, &world).await;
+    operator.complete(&world, "s").await;
+    assert_eq!(says(&operator, &world).await, "Current Completed");
+}
+
+#[tokio::test]
+async fn an_attempt_that_cannot_be_planned_gives_its_place_back() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator, json!({})).await;
+    // The operator may not read the Secret: somebody took its binding away.
+    operator.scan(&world, "s", "p").await;
+    operator.admit().await;
+    operator.api.reset();
+    operator.api.arm(1, Fault::Answer(403));
+    operator.pass::<Scan>(&world.namespace, "s").await;
+    let asked = operator.api.fired().unwrap();
+    assert!(asked.contains("/secrets/"), "{asked}");
+    operator.api.reset();
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world).await, "InProgress Queued");
+    let attempts = status(&operator, &world).await["attempts"].clone();
+    assert_eq!(attempts[0]["reason"], "PodRefused");
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+
+    // Nor is anything else waited for for ever.
+    operator.wait(pause(&operator).await + 1);
+    assert_eq!(operator.admit().await, 1);
+    operator.sql("update scans set admitted = '{}'").await;
+    operator.pass::<Scan>(&world.namespace, "s").await;
+    assert_eq!(operator.count("scans where holds_account").await, 1);
+    operator.wait(601);
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(operator.count("scans where holds_account").await, 0);
+    let message = operator.message::<Scan>(&world.namespace, "s").await;
+    assert!(
+        message.contains("The scan's Job could not be made: scan "),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_scan_is_cancelled_before_it_was_ever_queued() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    let elsewhere = operator.server.namespace().await;
+    for namespace in [&world.namespace, &elsewhere] {
+        let spec = json!({ "providerRef": { "name": "nobody" } });
+        let says = operator.becomes::<Scan>(namespace, "s", spec).await;
+        assert!(says.starts_with("InProgress "), "{says}");
+        let cancel = json!({ "spec": { "cancel": true } });
+        operator.patch::<Scan>(namespace, "s", cancel).await;
+        operator.follow::<Scan>(namespace, "s").await;
+        let says = operator.says::<Scan>(namespace, "s").await;
+        assert_eq!(says, "Failed Cancelled");
+        let status = operator.status::<Scan>(namespace, "s").await;
+        assert_eq!(status["state"], "cancelled");
+        assert_eq!(status["message"], "Cancelled by its spec.");
+        // It goes like any other that is over.
+        operator.wait(7 * 24 * 3600 + 1);
+        operator.pass::<Scan>(namespace, "s").await;
+        operator.follow::<Scan>(namespace, "s").await;
+        assert!(operator.is_gone::<Scan>(namespace, "s").await);
+    }
+    assert_eq!(operator.count("scans").await, 0);
 }
 
 #[tokio::test]

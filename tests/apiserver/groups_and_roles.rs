@@ -143,6 +143,21 @@ async fn a_name_that_is_missing_is_waited_for_and_the_others_belong() {
     );
     let a = format!("{}/a", here.namespace);
     assert_eq!(members(&operator, &here, "group").await, [&*a]);
+    // There, but itself not ready: that is something else to mend.
+    let spec = json!({ "providerRefs": [{ "name": "unready" }, { "name": "a" }] });
+    operator
+        .becomes::<Provider>(&here.namespace, "unready", aws("444444444444", "none"))
+        .await;
+    let says = operator
+        .becomes::<ProviderGroup>(&here.namespace, "another", spec)
+        .await;
+    assert_eq!(says, "InProgress DependencyNotReady");
+    assert_eq!(
+        operator
+            .message::<ProviderGroup>(&here.namespace, "another")
+            .await,
+        "Provider unready is not ready: SecretNotFound."
+    );
     labelled(&operator, &here, "late", "333333333333", "prod").await;
     let late = format!("{}/late", here.namespace);
     assert_eq!(members(&operator, &here, "group").await, [a, late]);

@@ -304,6 +304,28 @@ async fn a_scan_s_own_scope_takes_the_place_of_its_provider_s() {
 }
 
 #[tokio::test]
+async fn a_scan_of_a_provider_that_is_not_ready_says_what_that_one_waits_for() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator
+        .becomes::<Provider>(&world.namespace, "p", aws(ACCOUNT, "keys"))
+        .await;
+    operator.scan(&world, "s", "p").await;
+    assert_eq!(
+        says(&operator, &world, "s").await,
+        "InProgress DependencyNotReady"
+    );
+    assert_eq!(
+        message(&operator, &world, "s").await,
+        "Provider p is not ready: SecretNotFound."
+    );
+    operator.aws_secret(&world.namespace, "keys").await;
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    assert_eq!(says(&operator, &world, "s").await, "InProgress Queued");
+}
+
+#[tokio::test]
 async fn a_scan_of_an_unknown_provider_waits_for_it() {
     let operator = Operator::new().await;
     let world = operator.tenant().await;

@@ -374,7 +374,7 @@ async fn providers_are_chosen_by_label_and_missing_names_waited_for() {
         operator
             .message::<ScanSchedule>(&world.namespace, "nightly")
             .await,
-        "No stored Provider here is named missing; the others are scanned."
+        "No stored Provider here is named missing. The others are scanned."
     );
     let spec = json!({ "interval": "24h", "providerSelector": { "matchLabels": { "env": "x" } } });
     operator

@@ -23,6 +23,9 @@ use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
 /// While an attempt runs its pod's events bring passes; this is the net under them.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long an attempt may be admitted without a Job.
+const PLANNING: SignedDuration = SignedDuration::from_mins(10);
+
 impl Scan {
     /// Admitted: makes the Job if it is not there, reads how it is doing.
     pub(super) async fn run(
@@ -96,11 +99,12 @@ impl Scan {
         status: &mut ScanStatus,
         cx: &Context,
     ) -> Result<Outcome, Error> {
-        let attempt = match launch::plan(self, row, tenant, cx).await? {
-            Ok(attempt) => attempt,
-            Err((reason, message)) => {
+        let attempt = match launch::plan(self, row, tenant, cx).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err((reason, message))) => {
                 return self.fail(row, tenant, reason, &message, cx).await;
             }
+            Err(error) => return self.not_planned(row, tenant, error, cx).await,
         };
         let job = attempt.job(&cx.config);
         let name = ObjectName {
@@ -151,6 +155,27 @@ impl Scan {
         }
     }
 
+    /// An attempt holds its account and a place in every queue: what keeps its Job from being made
+    /// may last for a while, not for ever.
+    async fn not_planned(
+        &self,
+        row: &ScanRow,
+        tenant: &TenantView,
+        error: Error,
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let waited = row
+            .attempt_started_at
+            .map_or(SignedDuration::ZERO, |at| cx.clock.now().duration_since(at));
+        let refused = matches!(&error, Error::Kube(error) if is_refusal(error));
+        if !refused && waited < PLANNING {
+            return Err(error);
+        }
+        let message = format!("The scan's Job could not be made: {error}");
+        self.fail(row, tenant, Reason::PodRefused, &message, cx)
+            .await
+    }
+
     /// Ends an attempt without findings: back into the queue, or failed for good.
     async fn fail(
         &self,
@@ -162,7 +187,9 @@ impl Scan {
     ) -> Result<Outcome, Error> {
         let now = cx.clock.now();
         let retry = &cx.config.retry;
-        let retry_at = (reason.is_retried() && row.attempt < retry.max_attempts)
+        // A Secret that is being replaced is not there for a moment.
+        let may_heal = reason.is_retried() || reason.waits();
+        let retry_at = (may_heal && row.attempt < retry.max_attempts)
             .then(|| retry_time(now, row.attempt, retry, cx.clock.jitter()));
         let memory_bytes = (reason == Reason::OOMKilled)
             .then(|| launch::more_memory(row, tenant, cx))

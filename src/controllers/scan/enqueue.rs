@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::load;
 use crate::api::Scan;
+use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::Error;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
 use crate::domain::limits;
-use crate::domain::reason::Reason;
 use crate::domain::schedule::jitter;
 use crate::store::scans::{self, NewScan, ScanRow};
 use crate::store::{providers, schedules};
@@ -56,8 +56,8 @@ impl Scan {
             self.refuse_wishes(tenant, cx)?;
         }
         let Some(provider) = provider else {
-            let message = format!("No stored Provider here is named {}.", provider_name.name);
-            let waiting = Outcome::progressing(Reason::ProviderNotFound, message);
+            let (reason, why) = awaited(&name.namespace, &[provider_name.name], cx).await?;
+            let waiting = Outcome::progressing(reason, why);
             return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
         };
         let scanner_args = serde_json::to_value(self.spec.scan.clone().unwrap_or_default())

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::PROVIDER_DELETED;
 use crate::api::common::Time;
 use crate::api::scan::{
     FailedAttempt, FindingCounts, ScanState, ScanStatus, SeverityCounts, Stage,
@@ -66,13 +65,12 @@ fn stopped(reason: Option<&str>, cancelled: bool, message: String) -> Outcome {
     Outcome::stalled(reason, message)
 }
 
-/// Says of a scan that was never finished, and whose row is gone with its account, that it has
-/// ended.
-pub fn orphaned(status: &mut ScanStatus, now: Timestamp) {
+/// Says of a scan that was never finished, and that has no row or no longer one, that it has ended.
+pub fn cancelled(status: &mut ScanStatus, reason: Reason, why: &str, now: Timestamp) {
     status.state = Some(ScanState::Cancelled);
     status.stage = Some(Stage::Done);
-    status.reason = Some(Reason::ProviderDeleted.as_str().to_owned());
-    status.message = Some(PROVIDER_DELETED.to_owned());
+    status.reason = Some(reason.as_str().to_owned());
+    status.message = Some(why.to_owned());
     let now = seconds(now);
     let run = status
         .started_at

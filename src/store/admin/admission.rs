@@ -73,7 +73,7 @@ pub async fn admit(
                  queue_slot = (select min(n) from generate_series(1, $4::integer) n where not exists (
                    select from scans o where o.queue_slot = n)),
                  job_namespace = null, job_name = null, job_uid = null, next_attempt_at = null,
-                 started_at = coalesce(s.started_at, $5),
+                 started_at = coalesce(s.started_at, $5), attempt_started_at = $5,
                  admitted = jsonb_build_object('provider', p.provider, 'uid', p.uid,
                    'scan', p.scanner_args, 'credentials', p.credentials),
                  credentials = p.credentials, updated_at = now()

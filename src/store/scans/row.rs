@@ -103,6 +103,8 @@ pub struct ScanRow {
     pub admitted: Option<Value>,
     /// First admission.
     pub started_at: Option<Timestamp>,
+    /// Admission of the attempt that runs or ran last.
+    pub attempt_started_at: Option<Timestamp>,
     /// End.
     pub completed_at: Option<Timestamp>,
     /// Whole seconds from start to end.
@@ -157,6 +159,7 @@ pub async fn of_object(
              s.schedule_id, s.state, s.attempt, s.holds_account, s.job_namespace, s.job_name, s.job_uid,
              s.next_attempt_at as "next_attempt_at: jiff_sqlx::Timestamp", s.scanner_args, s.admitted,
              s.started_at as "started_at: jiff_sqlx::Timestamp",
+             s.attempt_started_at as "attempt_started_at: jiff_sqlx::Timestamp",
              s.completed_at as "completed_at: jiff_sqlx::Timestamp", s.duration, s.reason, s.message,
              s.counts, s.unique_resource_count, s.quarantined, s.memory_bytes
            from scans s join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
@@ -189,6 +192,7 @@ pub async fn of_object(
         scanner_args: row.scanner_args,
         admitted: row.admitted,
         started_at: row.started_at.map(jiff_sqlx::Timestamp::to_jiff),
+        attempt_started_at: row.attempt_started_at.map(jiff_sqlx::Timestamp::to_jiff),
         completed_at: row.completed_at.map(jiff_sqlx::Timestamp::to_jiff),
         duration: row.duration,
         reason: row.reason,
