@@ -20,6 +20,8 @@ mod crds;
 mod credentials;
 #[path = "apiserver/deletion.rs"]
 mod deletion;
+#[path = "apiserver/deletion_batches.rs"]
+mod deletion_batches;
 #[path = "apiserver/faults.rs"]
 mod faults;
 #[path = "apiserver/groups_and_roles.rs"]
@@ -40,6 +42,8 @@ mod outage;
 mod providers;
 #[path = "apiserver/retention.rs"]
 mod retention;
+#[path = "apiserver/scan_names.rs"]
+mod scan_names;
 #[path = "apiserver/scans.rs"]
 mod scans;
 #[path = "apiserver/schedule_policies.rs"]

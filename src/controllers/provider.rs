@@ -17,7 +17,7 @@ use crate::domain::provider::{self as rules, Found};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::providers;
 
-pub(super) use self::deletion::{delete_rows, end_jobs};
+pub(super) use self::deletion::{DELETION_SLICE, delete_rows, end_jobs};
 
 impl Reconcile for Provider {
     async fn apply(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Outcome, Error> {

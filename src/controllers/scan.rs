@@ -118,8 +118,10 @@ impl Reconcile for Scan {
         let name = super::name_of(self);
         if let Some(tenant) = cx.tenancy.of(&name.namespace) {
             let mut tx = cx.store.tenant(tenant.id).await?;
-            schedules::skip(&mut tx, &name).await?;
-            tx.commit().await?;
+            if self.own_slot(&mut tx, &name).await?.is_some() {
+                schedules::skip(&mut tx, &name).await?;
+                tx.commit().await?;
+            }
         }
         Ok(Cleanup::Done)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub(super) use self::made::is_made_for;
 use super::dependencies::awaited;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, sentences};

@@ -1,5 +1,6 @@
-//! Deletion of a provider's rows, in bounded batches, each its own transaction. Resumable from
-//! any point: a pass deletes what it finds and says whether anything is left.
+//! Deletion of a provider's rows, and of what hangs on the schedules of a namespace, in bounded
+//! batches, each its own transaction. Resumable from any point: a pass deletes what it finds and
+//! says whether anything is left.
 
 use super::{Store, StoreError, TenantTx, tags};
 use crate::domain::ids::{ProviderId, ScanId, TenantId};
@@ -58,6 +59,9 @@ pub async fn step(
         deleted += quarantined(&mut tx, provider).await?;
     }
     if deleted < full {
+        deleted += slots(&mut tx, provider).await?;
+    }
+    if deleted < full {
         deleted += scans(&mut tx, provider).await?;
     }
     let mut busy = false;
@@ -83,6 +87,47 @@ pub async fn step(
         done,
         busy,
     })
+}
+
+/// Removes one batch of what hangs on the schedules of a namespace: their due times, and what scans
+/// that are kept say of them. The schedules themselves stay, for `tenants::forget_namespace`, which
+/// would else take all of it along at once. How many rows were written; with none, none is left.
+pub async fn schedules_step(
+    store: &Store,
+    tenant: TenantId,
+    namespace: &str,
+) -> Result<u64, StoreError> {
+    let mut tx = store.tenant(tenant).await?;
+    let mut written = sqlx::query!(
+        "delete from schedule_slots
+         where tenant_id = $1 and (schedule_id, provider_id, due_at) in (
+           select s.schedule_id, s.provider_id, s.due_at from schedule_slots s
+           join schedules d on d.tenant_id = s.tenant_id and d.id = s.schedule_id
+           where s.tenant_id = $1 and d.namespace = $2 limit $3)",
+        tenant.0,
+        namespace,
+        BATCH,
+    )
+    .execute(tx.conn())
+    .await?
+    .rows_affected();
+    if written < BATCH.cast_unsigned() {
+        written += sqlx::query!(
+            "update scans set schedule_id = null
+             where tenant_id = $1 and id in (
+               select s.id from scans s
+               join schedules d on d.tenant_id = s.tenant_id and d.id = s.schedule_id
+               where s.tenant_id = $1 and d.namespace = $2 limit $3)",
+            tenant.0,
+            namespace,
+            BATCH,
+        )
+        .execute(tx.conn())
+        .await?
+        .rows_affected();
+    }
+    tx.commit().await?;
+    Ok(written)
 }
 
 /// About how many findings and resources are left, for people who wait.
@@ -179,6 +224,23 @@ async fn quarantined(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, Sto
            select q.scan_id, q.attempt, q.position from quarantined_findings q
            join scans s on s.tenant_id = q.tenant_id and s.id = q.scan_id
            where q.tenant_id = $1 and s.provider_id = $2 limit $3)",
+        tx.tenant().0,
+        provider.0,
+        BATCH,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Due times that schedules claimed for it: nothing else prunes them. Before the scans they led to,
+/// each of which would be written into its slot on its way out.
+async fn slots(tx: &mut TenantTx, provider: ProviderId) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "delete from schedule_slots
+         where tenant_id = $1 and provider_id = $2 and (schedule_id, due_at) in (
+           select schedule_id, due_at from schedule_slots
+           where tenant_id = $1 and provider_id = $2 limit $3)",
         tx.tenant().0,
         provider.0,
         BATCH,

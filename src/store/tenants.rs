@@ -128,7 +128,8 @@ pub async fn detach(tx: &mut TenantTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the tenant's groups, roles and schedules of a namespace it no longer holds.
+/// Removes the tenant's groups, roles and schedules of a namespace it no longer holds. What may be
+/// many rows goes with a schedule too: `deletion::schedules_step` is to have removed it before.
 pub async fn forget_namespace(tx: &mut TenantTx, namespace: &str) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     sqlx::query!(

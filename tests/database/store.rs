@@ -325,7 +325,15 @@ async fn constraints_become_conflicts_by_name() {
         &format!(
             "insert into tenants (id, name) values ('{A}', 'a');
              insert into providers (tenant_id, id, provider, uid)
-                 values ('{A}', gen_random_uuid(), 'aws', '123456789012')"
+                 values ('{A}', gen_random_uuid(), 'aws', '123456789012');
+             insert into schedules (tenant_id, id, namespace, name, interval_seconds)
+                 values ('{A}', gen_random_uuid(), 'a', 'nightly', 3600);
+             insert into schedule_slots
+                 (tenant_id, schedule_id, provider_id, due_at, scan_name, state)
+                 select d.tenant_id, d.id, p.id, due_at, 'nightly-1', state
+                 from schedules d, providers p,
+                   (values (now(), 'claimed'), (now() - interval '1 hour', 'missed'))
+                     as slots (due_at, state)"
         ),
     )
     .await;
@@ -343,6 +351,14 @@ async fn constraints_become_conflicts_by_name() {
                  values ('{A}', gen_random_uuid(), gen_random_uuid(), 'manual')"
             ),
             "scans_tenant_id_provider_id_fkey",
+        ),
+        (
+            "insert into schedule_slots
+                 (tenant_id, schedule_id, provider_id, due_at, scan_name, state)
+                 select d.tenant_id, d.id, p.id, now() + interval '1 hour', 'nightly-1', 'claimed'
+                 from schedules d, providers p"
+                .to_owned(),
+            "schedule_slots_scan_name",
         ),
     ] {
         let error = sqlx::query(AssertSqlSafe(statement))

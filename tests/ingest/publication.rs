@@ -635,7 +635,13 @@ async fn a_deleted_provider_s_findings_go_scan_by_scan_and_nothing_is_left() {
     world.scan().await;
     world
         .admin(
-            "update providers set is_deleted = true;
+            "insert into schedules (tenant_id, id, namespace, name, interval_seconds)
+               select tenant_id, gen_random_uuid(), 'team-a', 'nightly', 3600 from providers;
+             insert into schedule_slots
+                 (tenant_id, schedule_id, provider_id, due_at, scan_name, state)
+               select p.tenant_id, d.id, p.id, now() - n * interval '1 hour', 's-' || n, 'claimed'
+               from providers p, schedules d, generate_series(1, 7) n;
+             update providers set is_deleted = true;
              update scans set holds_account = false, slot = null, queue_slot = null",
         )
         .await;
@@ -655,9 +661,10 @@ async fn a_deleted_provider_s_findings_go_scan_by_scan_and_nothing_is_left() {
             break;
         }
     }
-    // Findings, resources, records set aside, scans, the tag.
-    assert_eq!(deleted, 8000 + 4000 + 2 + 3 + 1);
+    // Findings, resources, records set aside, due times, scans, the tag.
+    assert_eq!(deleted, 8000 + 4000 + 2 + 7 + 3 + 1);
     assert_eq!(world.count("scans").await, 0);
+    assert_eq!(world.count("schedule_slots").await, 0);
     let left: Vec<_> = world
         .stored()
         .await

@@ -1019,7 +1019,7 @@ fn blank(text: &str, world: &World) -> String {
             ),
             (r#""fingerprint":-?\d+"#, r#""fingerprint":"<hash>""#),
             (r#"spec-hash":"[0-9a-f]{32}""#, r#"spec-hash":"<hash>""#),
-            (r"-\d{10}-[0-9a-f]{8}\b", "-<slot>"),
+            (r"-\d{10}-[0-9a-f]{16}\b", "-<slot>"),
             (
                 r#""(duration|durationSeconds|slot|queue_slot)":\d+"#,
                 r#""$1":"<number>""#,

@@ -18,7 +18,7 @@ use crate::store::scans::{self, Open};
 use crate::store::{deletion, providers};
 
 /// A deletion pass works this long, then lets others have their turn and says how far it is.
-const DELETION_SLICE: Duration = Duration::from_secs(5);
+pub(in crate::controllers) const DELETION_SLICE: Duration = Duration::from_secs(5);
 
 impl Provider {
     /// Removes what a tenant has of this object; says what is waited for while some is left.

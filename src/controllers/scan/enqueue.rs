@@ -7,13 +7,15 @@ use crate::api::Scan;
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::Error;
+use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
 use crate::domain::limits;
 use crate::domain::schedule::jitter;
 use crate::store::scans::{self, NewScan, ScanRow};
-use crate::store::{providers, schedules};
+use crate::store::schedules::{self, SlotOfScan};
+use crate::store::{TenantTx, providers};
 
 /// What became of queueing a scan.
 pub(super) enum Enqueued {
@@ -35,7 +37,7 @@ impl Scan {
         cx: &Context,
     ) -> Result<Enqueued, Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
-        let slot = schedules::slot_of_scan(&mut tx, name).await?;
+        let slot = self.own_slot(&mut tx, name).await?;
         if let Some(scan) = slot.as_ref().and_then(|slot| slot.scan) {
             // The cluster was restored: the slot's scan exists, this object stands for it now.
             scans::adopt(&mut tx, scan, object).await?;
@@ -94,6 +96,25 @@ impl Scan {
             // Deleted between the two queries: the next pass finds no Provider.
             None => return Err(Error::Outdated),
         })
+    }
+
+    /// The slot that led to this very object, if one did. Our row decides which; the object must be
+    /// what the slot's schedule makes, for anybody may make one of that name.
+    pub(super) async fn own_slot(
+        &self,
+        tx: &mut TenantTx,
+        name: &ObjectName,
+    ) -> Result<Option<SlotOfScan>, Error> {
+        let slot = schedules::slot_of_scan(tx, name).await?;
+        Ok(slot.filter(|slot| {
+            let uid = slot.schedule_object.map(|uid| uid.to_string());
+            is_made_for(
+                self,
+                &slot.schedule_name,
+                uid.as_deref(),
+                &slot.provider_name,
+            )
+        }))
     }
 
     /// The scan's own settings against the tenant's limits and the images allowed.

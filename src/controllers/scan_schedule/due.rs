@@ -85,7 +85,7 @@ impl ScanSchedule {
                 .collect();
             let busy = schedules::busy(&mut tx, id, &open).await?;
             let awaited = schedules::awaited(&mut tx, id, due_at, &open).await?;
-            let claims = self.claims(&chosen, &busy, &awaited, due_at);
+            let claims = self.claims(id, &chosen, &busy, &awaited, due_at);
             let claimed = schedules::claim(&mut tx, id, due_at, &claims).await?;
             if self.spec.concurrency_policy == ConcurrencyPolicy::Replace {
                 for scan in busy {
@@ -120,6 +120,7 @@ impl ScanSchedule {
     /// passes while none can be made would lead to one more.
     fn claims(
         &self,
+        id: ScheduleId,
         chosen: &[&Listed],
         busy: &[Busy],
         awaited: &[ProviderId],
@@ -147,7 +148,7 @@ impl ScanSchedule {
                     };
                 Claim {
                     provider: provider.id,
-                    scan_name: scan_name(&self.name_any(), provider, due_at),
+                    scan_name: scan_name(&self.name_any(), id, provider, due_at),
                     state: if skip { "skipped" } else { "claimed" },
                 }
             })
@@ -186,7 +187,8 @@ mod tests {
             schedule.spec.concurrency_policy = policy;
             let busy = [busy(1, false), busy(2, true)];
             let awaited = [ProviderId(Uuid::from_u128(4))];
-            let claims = schedule.claims(&chosen, &busy, &awaited, due);
+            let id = ScheduleId(Uuid::from_u128(7));
+            let claims = schedule.claims(id, &chosen, &busy, &awaited, due);
             claims.iter().map(|claim| claim.state).collect::<Vec<_>>()
         };
         assert_eq!(

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use k8s_controller::events::EventType;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
 
 use crate::api::common::LocalRef;
@@ -21,22 +22,48 @@ use crate::store::{scans, schedules};
 /// one at the last moment may still make its Scan.
 const CLAIMED_GRACE: i64 = 300;
 
-/// The name of the Scan a slot leads to: the same whenever it is made. Names of objects end at
-/// 253 characters, of which the due time and the account take 22.
-pub(super) fn scan_name(schedule: &str, provider: &Listed, due_at: Timestamp) -> String {
-    let hash = blake3::hash(provider.id.0.as_bytes()).to_hex();
+/// The name of the Scan a slot leads to: the same whenever it is made, and no other slot's. Names
+/// of objects end at 253 characters, of which the due time and the hash take 28; the hash is over
+/// the schedule too, for what is left of its name may be the beginning of another's.
+pub(super) fn scan_name(
+    schedule: &str,
+    id: ScheduleId,
+    provider: &Listed,
+    due_at: Timestamp,
+) -> String {
+    let hash = blake3::Hasher::new()
+        .update(id.0.as_bytes())
+        .update(provider.id.0.as_bytes())
+        .finalize()
+        .to_hex();
     let head: String = schedule.chars().take(200).collect();
     format!(
         "{}-{}-{}",
         head.trim_end_matches(['-', '.']),
         due_at.as_second(),
-        &hash[..8]
+        &hash[..16]
     )
 }
 
+/// Whether a Scan is what this schedule makes for this Provider: its name alone says nothing, for
+/// anybody may make one of that name. A schedule that has no object any more is known by its name.
+pub(in crate::controllers) fn is_made_for(
+    scan: &Scan,
+    schedule: &str,
+    uid: Option<&str>,
+    provider: &str,
+) -> bool {
+    let is_owned = scan.metadata.owner_references.iter().flatten().any(|o| {
+        o.controller == Some(true)
+            && o.kind == "ScanSchedule"
+            && o.name == schedule
+            && uid.is_none_or(|uid| o.uid == uid)
+    });
+    is_owned && scan.spec.provider_ref.name == provider
+}
+
 impl ScanSchedule {
-    /// Makes the Scans of claimed slots that have none yet. One that is there already was made
-    /// by an earlier pass whose answer was lost.
+    /// Makes the Scans of claimed slots that have none yet.
     pub(super) async fn make_scans(
         &self,
         name: &ObjectName,
@@ -69,9 +96,53 @@ impl ScanSchedule {
                     cx.tell(self, EventType::Normal, Reason::Queued, "Schedule", &note)
                         .await;
                 }
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    self.meet(&slot, name, tenant, id, cx).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
+        }
+        Ok(())
+    }
+
+    /// Looks whose the Scan is that has a slot's name already: this schedule's, made by a pass
+    /// whose answer was lost, or somebody else's. That one stays as it is and the slot is given
+    /// up: one that waited for ever would keep every later due time from being claimed.
+    async fn meet(
+        &self,
+        slot: &schedules::Claimed,
+        name: &ObjectName,
+        tenant: &TenantView,
+        id: ScheduleId,
+        cx: &Context,
+    ) -> Result<(), Error> {
+        // Guarded: what cannot be read is not ours either.
+        let api: Api<DeserializeGuard<Scan>> = Api::namespaced(cx.client.clone(), &name.namespace);
+        let Some(found) = api.get_opt(&slot.scan_name).await? else {
+            // Gone meanwhile: the next pass makes it.
+            return Err(Error::Outdated);
+        };
+        let uid = self.metadata.uid.as_deref();
+        let is_ours = |scan: &Scan| is_made_for(scan, &name.name, uid, &slot.provider_name);
+        if found.0.as_ref().is_ok_and(is_ours) {
+            return Ok(());
+        }
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let is_lapsed = schedules::lapse(&mut tx, id, slot).await?;
+        tx.commit().await?;
+        if is_lapsed {
+            let note = format!(
+                "The due time {} of Provider {} passed without a scan: its name, {}, is that of a Scan which this schedule did not make.",
+                slot.due_at, slot.provider_name, slot.scan_name
+            );
+            cx.tell(
+                self,
+                EventType::Warning,
+                Reason::MissedSchedule,
+                "Schedule",
+                &note,
+            )
+            .await;
         }
         Ok(())
     }
@@ -174,17 +245,43 @@ pub mod tests {
     fn a_slot_leads_to_one_name_and_different_slots_to_different_ones() {
         let due: Timestamp = "2026-11-23T02:00:00Z".parse().unwrap();
         let long = "s".repeat(253);
-        let name = scan_name(&long, &provider(1), due);
-        assert_eq!(name, scan_name(&long, &provider(1), due));
-        assert_ne!(name, scan_name(&long, &provider(2), due));
-        assert_ne!(
-            name,
-            scan_name(
-                &long,
-                &provider(1),
-                due + jiff::SignedDuration::from_secs(60)
-            )
-        );
+        let id = ScheduleId(Uuid::from_u128(7));
+        let name = scan_name(&long, id, &provider(1), due);
+        assert_eq!(name, scan_name(&long, id, &provider(1), due));
+        assert_ne!(name, scan_name(&long, id, &provider(2), due));
+        let later = due + jiff::SignedDuration::from_secs(60);
+        assert_ne!(name, scan_name(&long, id, &provider(1), later));
+        // Another schedule, whose name differs only where it is cut off.
+        let other = ScheduleId(Uuid::from_u128(8));
+        assert_ne!(name, scan_name(&long, other, &provider(1), due));
         assert!(name.len() <= 253);
+        let (_, hash) = name.rsplit_once('-').unwrap();
+        assert_eq!(hash.len(), 16, "as many bits as make a second one unlikely");
+    }
+
+    #[test]
+    fn a_scan_is_the_schedule_s_by_owner_and_provider_and_not_by_its_name() {
+        let mut schedule =
+            ScanSchedule::new("s", crate::api::scan_schedule::ScanScheduleSpec::default());
+        schedule.metadata.uid = Some("u".into());
+        let slot = schedules::Claimed {
+            provider: provider(1).id,
+            provider_name: "p1".into(),
+            scan_name: "s-1".into(),
+            due_at: "2026-11-23T02:00:00Z".parse().unwrap(),
+        };
+        let name = ObjectName {
+            namespace: "a".into(),
+            name: "s".into(),
+        };
+        let made = schedule.scan(&slot, &name);
+        assert!(is_made_for(&made, "s", Some("u"), "p1"));
+        assert!(is_made_for(&made, "s", None, "p1"));
+        assert!(!is_made_for(&made, "s", Some("another"), "p1"));
+        assert!(!is_made_for(&made, "another", None, "p1"));
+        assert!(!is_made_for(&made, "s", Some("u"), "p2"));
+        let mut by_hand = made;
+        by_hand.metadata.owner_references = None;
+        assert!(!is_made_for(&by_hand, "s", None, "p1"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
@@ -12,11 +13,12 @@ use super::{empty, retire};
 use crate::api::Tenant;
 use crate::controllers::driver::Cleanup;
 use crate::controllers::error::Error;
+use crate::controllers::provider::DELETION_SLICE;
 use crate::controllers::{Context, access};
 use crate::domain::ids::TenantId;
 use crate::domain::reason::Reason;
 use crate::store::admin::claims::{self, Claim};
-use crate::store::tenants;
+use crate::store::{deletion, tenants};
 
 pub(super) struct Claims {
     pub(super) held: BTreeSet<String>,
@@ -115,6 +117,18 @@ pub(super) async fn release(
             any: false,
             waiting: Some(message),
         });
+    }
+    let started = Instant::now();
+    for namespace in &unwanted {
+        while deletion::schedules_step(&cx.store, id, namespace).await? > 0 {
+            if started.elapsed() >= DELETION_SLICE {
+                let message = format!("Deleting the due times of schedules in {namespace}.");
+                return Ok(Released {
+                    any: false,
+                    waiting: Some(message),
+                });
+            }
+        }
     }
     for namespace in &unwanted {
         let mut tx = cx.store.tenant(id).await?;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use uuid::Uuid;
 
-use crate::domain::ids::{ObjectName, ProviderId, ScanId, ScheduleId};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 use crate::store::{StoreError, TenantTx};
 
 /// A slot that was claimed and the scan it leads to.
@@ -143,8 +143,14 @@ pub async fn awaited(
 pub struct SlotOfScan {
     /// The schedule.
     pub schedule: ScheduleId,
+    /// Name of its object.
+    pub schedule_name: String,
+    /// Its object, unless that was deleted.
+    pub schedule_object: Option<ObjectUid>,
     /// The account.
     pub provider: ProviderId,
+    /// Name of its object.
+    pub provider_name: String,
     /// The due time.
     pub due_at: Timestamp,
     /// Seconds over which the schedule spreads its starts.
@@ -153,17 +159,19 @@ pub struct SlotOfScan {
     pub scan: Option<ScanId>,
 }
 
-/// The slot that leads to the `Scan` object `name`, if one does. Decided by our row, not by
-/// anything the object says of itself.
+/// The slot that leads to a `Scan` object of this name, if one does; no more than one does. Whether
+/// the object that has the name is the one the slot leads to is for the caller to see.
 pub async fn slot_of_scan(
     tx: &mut TenantTx,
     name: &ObjectName,
 ) -> Result<Option<SlotOfScan>, StoreError> {
     let row = sqlx::query!(
         r#"select s.schedule_id, s.provider_id, s.due_at as "due_at: jiff_sqlx::Timestamp",
-             s.scan_id, d.jitter_seconds
+             s.scan_id, d.jitter_seconds, d.name as schedule_name, d.object_uid as schedule_object,
+             p.name as provider_name
            from schedule_slots s
            join schedules d on d.tenant_id = s.tenant_id and d.id = s.schedule_id
+           join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
            where s.tenant_id = $1 and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed'"#,
         tx.tenant().0,
         name.namespace,
@@ -173,7 +181,10 @@ pub async fn slot_of_scan(
     .await?;
     Ok(row.map(|row| SlotOfScan {
         schedule: ScheduleId(row.schedule_id),
+        schedule_name: row.schedule_name,
+        schedule_object: row.schedule_object.map(ObjectUid),
         provider: ProviderId(row.provider_id),
+        provider_name: row.provider_name,
         due_at: row.due_at.to_jiff(),
         jitter_seconds: row.jitter_seconds,
         scan: row.scan_id.map(ScanId),
@@ -186,7 +197,7 @@ pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError
         "update schedule_slots s set state = 'skipped'
          from schedules d
          where s.tenant_id = $1 and d.tenant_id = s.tenant_id and d.id = s.schedule_id
-           and d.namespace = $2 and s.scan_name = $3 and s.scan_id is null",
+           and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed' and s.scan_id is null",
         tx.tenant().0,
         name.namespace,
         name.name,
@@ -196,8 +207,9 @@ pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError
     Ok(())
 }
 
-/// Gives up a claimed slot whose `Scan` was never made: it counts as missed.
-pub async fn lapse(tx: &mut TenantTx, id: ScheduleId, slot: &Claimed) -> Result<(), StoreError> {
+/// Gives up a claimed slot whose `Scan` was never made: it counts as missed. False: it was given
+/// up already, or its scan is queued by now.
+pub async fn lapse(tx: &mut TenantTx, id: ScheduleId, slot: &Claimed) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "update schedule_slots set state = 'missed'
          where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
@@ -221,5 +233,5 @@ pub async fn lapse(tx: &mut TenantTx, id: ScheduleId, slot: &Claimed) -> Result<
     )
     .execute(tx.conn())
     .await?;
-    Ok(())
+    Ok(lapsed > 0)
 }
