@@ -11,6 +11,8 @@ mod chart;
 mod demo;
 #[path = "cluster/line.rs"]
 mod line;
+#[path = "cluster/recovery.rs"]
+mod recovery;
 #[path = "cluster/release.rs"]
 mod release;
 #[path = "cluster/removal.rs"]

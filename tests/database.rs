@@ -31,3 +31,5 @@ mod start;
 mod store;
 #[path = "database/take_over.rs"]
 mod take_over;
+#[path = "database/views.rs"]
+mod views;

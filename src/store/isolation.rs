@@ -59,12 +59,14 @@ pub async fn examine_admin(conn: &mut PgConnection) -> Result<Vec<Finding>, Stor
 /// and references.
 pub async fn examine_schema(conn: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
     let relations = catalogue::relations(conn).await?;
+    let grants = catalogue::grants(conn).await?;
     let mut findings = rules::relations(&relations);
     findings.extend(rules::policies(
         &relations,
         &catalogue::policies(conn).await?,
+        &grants,
     ));
-    findings.extend(rules::grants(&catalogue::grants(conn).await?));
+    findings.extend(rules::grants(&grants));
     findings.extend(rules::functions(&catalogue::functions(conn).await?));
     findings.extend(rules::indexes(&catalogue::indexes(conn).await?));
     findings.extend(rules::references(&catalogue::references(conn).await?));

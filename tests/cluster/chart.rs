@@ -295,6 +295,76 @@ fn the_controller_reviews_no_tokens_and_the_server_writes_nothing() {
     }
 }
 
+/// Every right to what is not of our own kinds, as `role: group/resource [names] verbs`.
+fn rights_to_others(objects: &[Value]) -> BTreeSet<String> {
+    let mut rights = BTreeSet::new();
+    for (role, rule) in rules(objects) {
+        assert!(rule["nonResourceURLs"].is_null(), "{}", name(role));
+        let role = format!(
+            "{} {}",
+            role["kind"].as_str().unwrap(),
+            name(role).trim_start_matches("prowler-operator-")
+        );
+        let names = list(&rule["resourceNames"]).join(",");
+        let mut verbs = list(&rule["verbs"]);
+        verbs.sort_unstable();
+        let verbs = verbs.join(",");
+        for group in list(&rule["apiGroups"]) {
+            if group == "prowler-operator.dev" {
+                continue;
+            }
+            for resource in list(&rule["resources"]) {
+                rights.insert(format!("{role}: {group}/{resource} [{names}] {verbs}"));
+            }
+        }
+    }
+    rights
+}
+
+#[test]
+fn the_rights_to_what_is_not_ours_are_these_and_no_others() {
+    // A verb here is one that a call in `src` needs; a server-side apply needs patch and create.
+    let expected = [
+        "ClusterRole controller: /namespaces [] get,list,watch",
+        "ClusterRole controller: events.k8s.io/events [] create,patch",
+        "ClusterRole scans: /pods [] list,watch",
+        "ClusterRole scans: /serviceaccounts [] get,list,watch",
+        "ClusterRole scans: batch/jobs [] create,delete,get,list,watch",
+        "ClusterRole scans: events.k8s.io/events [] list",
+        "ClusterRole scans: rbac.authorization.k8s.io/clusterroles [prowler-operator-secret-reader] bind",
+        "ClusterRole scans: rbac.authorization.k8s.io/rolebindings [] create",
+        "ClusterRole scans: rbac.authorization.k8s.io/rolebindings [prowler-operator-secret-reader] delete,get,patch",
+        "ClusterRole secret-reader: /secrets [] get,list,watch",
+        "ClusterRole server: authentication.k8s.io/tokenreviews [] create",
+        "ClusterRole uploads: /pods [] get",
+        "Role controller: /secrets [] create",
+        "Role controller: /secrets [prowler-operator-installation,prowler-operator-database,prowler-operator-server-tls] get",
+        "Role controller: /secrets [prowler-operator-server-tls] update",
+        "Role controller: coordination.k8s.io/leases [] create",
+        "Role controller: coordination.k8s.io/leases [prowler-operator-controller] get,update",
+    ];
+    let expected: BTreeSet<String> = expected.into_iter().map(str::to_owned).collect();
+    for sets in [&[] as &[&str], &["rbac.namespaces={a,b}"]] {
+        let objects = embedded(sets);
+        assert_eq!(rights_to_others(&objects), expected, "{sets:?}");
+        for binding in &objects {
+            if !binding["kind"].as_str().unwrap().ends_with("RoleBinding") {
+                continue;
+            }
+            let part = match binding["roleRef"]["name"].as_str().unwrap() {
+                "prowler-operator-server" | "prowler-operator-uploads" => "server",
+                _ => "controller",
+            };
+            let account = json!([{
+                "kind": "ServiceAccount",
+                "name": format!("prowler-operator-{part}"),
+                "namespace": "prowler-operator-system",
+            }]);
+            assert_eq!(binding["subjects"], account, "{}", name(binding));
+        }
+    }
+}
+
 #[test]
 fn the_rights_cover_every_kind_with_status_and_finalizers() {
     let objects = embedded(&[]);

@@ -140,6 +140,45 @@ fn script(args: &[&str]) -> Command {
     script
 }
 
+/// A tenant of its own for what would disturb the demo's.
+pub const OTHER: &str = "e2e-other";
+
+/// The other tenant and its namespace, as YAML.
+pub fn other_tenant() -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Namespace\n\
+         metadata: {{name: {OTHER}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}\n\
+         ---\n\
+         apiVersion: prowler-operator.dev/v1alpha1\n\
+         kind: Tenant\n\
+         metadata: {{name: {OTHER}}}\n\
+         spec: {{namespaces: [{OTHER}]}}\n"
+    )
+}
+
+/// Waits until the other tenant is stored.
+pub fn await_tenant(demo: &Demo) {
+    wait_for("the other tenant", 120, || {
+        let tenant = demo.get(&["prowlertenant", OTHER]);
+        (tenant["status"]["observedGeneration"] != -1 && condition(&tenant, "Ready") == "True")
+            .then_some(())
+    });
+}
+
+/// Takes the other tenant away, as far as it is there.
+pub fn remove_other(demo: &Demo) {
+    for object in [["namespace", OTHER], ["prowlertenant", OTHER]] {
+        demo.kubectl(
+            &[
+                &["delete", "--ignore-not-found", "--timeout=180s"],
+                &object[..],
+            ]
+            .concat(),
+        );
+    }
+}
+
 /// The text at a JSON pointer.
 pub fn text(value: &Value, pointer: &str) -> String {
     value

@@ -5,23 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::demo::{Demo, NAMESPACE, SYSTEM, condition, number, text, wait_for};
-
-/// A tenant of its own for what would disturb the demo's.
-const OTHER: &str = "e2e-other";
-
-fn other_tenant() -> String {
-    format!(
-        "apiVersion: v1\n\
-         kind: Namespace\n\
-         metadata: {{name: {OTHER}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}\n\
-         ---\n\
-         apiVersion: prowler-operator.dev/v1alpha1\n\
-         kind: Tenant\n\
-         metadata: {{name: {OTHER}}}\n\
-         spec: {{namespaces: [{OTHER}]}}\n"
-    )
-}
+use crate::demo::{
+    Demo, NAMESPACE, OTHER, SYSTEM, await_tenant, condition, number, other_tenant, remove_other,
+    text, wait_for,
+};
 
 /// The demo's AWS account once more, and one scan of a part of it.
 fn other_account() -> String {
@@ -46,28 +33,6 @@ fn other_account() -> String {
          \x20 providerRef: {{name: same}}\n\
          \x20 scan: {{services: [s3], regions: [us-east-1]}}\n"
     )
-}
-
-/// Waits until the tenant is stored.
-fn await_tenant(demo: &Demo) {
-    wait_for("the other tenant", 60, || {
-        let tenant = demo.get(&["prowlertenant", OTHER]);
-        (tenant["status"]["observedGeneration"] != -1 && condition(&tenant, "Ready") == "True")
-            .then_some(())
-    });
-}
-
-/// Takes the other tenant away, as far as it is there.
-fn remove_other(demo: &Demo) {
-    for object in [["namespace", OTHER], ["prowlertenant", OTHER]] {
-        demo.kubectl(
-            &[
-                &["delete", "--ignore-not-found", "--timeout=180s"],
-                &object[..],
-            ]
-            .concat(),
-        );
-    }
 }
 
 /// Rows of each tenant table, under a tenant.

@@ -103,7 +103,9 @@ async fn prowler_user_has_these_grants_and_no_others() {
         found,
         [
             "_sqlx_migrations select",
+            "active_findings select",
             "active_providers select",
+            "active_resources select",
             "active_scans select",
             "active_schedules select",
             "active_tenants select",

@@ -1,11 +1,11 @@
 //! Every rule about isolation finds its fault: each is broken on purpose, examined, undone.
 
-use prowler_operator::store::isolation::{self, Severity};
+use prowler_operator::store::isolation::{self, Finding, Severity};
 
 use crate::support::db::{Db, run};
 
 /// What is broken, the object that must be named, and words of the sentence.
-const BREACHES: [(&str, &str, &str, Severity); 27] = [
+const BREACHES: [(&str, &str, &str, Severity); 30] = [
     (
         "alter table providers disable row level security",
         "providers",
@@ -27,7 +27,25 @@ const BREACHES: [(&str, &str, &str, Severity); 27] = [
     (
         "drop policy providers_select on providers",
         "providers",
-        "no policy for prowler_user",
+        "no policy for prowler_user to select",
+        Severity::Error,
+    ),
+    (
+        "drop policy providers_insert on providers",
+        "providers",
+        "no policy for prowler_user to insert",
+        Severity::Error,
+    ),
+    (
+        "drop policy providers_update on providers",
+        "providers",
+        "no policy for prowler_user to update",
+        Severity::Error,
+    ),
+    (
+        "drop policy providers_delete on providers",
+        "providers",
+        "no policy for prowler_user to delete",
         Severity::Error,
     ),
     (
@@ -193,6 +211,73 @@ async fn each_breach_is_found_and_named() {
         );
         run(&mut conn, "rollback").await;
     }
+}
+
+/// What a finding tells to run.
+fn cure(finding: &Finding) -> &str {
+    let (_, statement) = finding
+        .sentence
+        .split_once("Run as prowler_admin: ")
+        .unwrap();
+    statement
+}
+
+#[tokio::test]
+async fn a_policy_that_is_missing_is_named_with_table_and_command_and_the_cure_is_one() {
+    let db = Db::new().await;
+    prowler_operator::store::partitions::ensure_months(
+        &db.admin().await,
+        "2026-11-05T00:00:00Z".parse().unwrap(),
+        1,
+    )
+    .await
+    .unwrap();
+    let mut conn = db.admin_conn().await;
+    for table in ["scans", "tenants", "findings", "findings_2026_nov"] {
+        for command in ["select", "insert", "update", "delete"] {
+            let breach = format!("drop policy {table}_{command} on {table}");
+            run(&mut conn, "begin").await;
+            run(&mut conn, &breach).await;
+            let findings = isolation::examine_schema(&mut conn).await.unwrap();
+            let [found] = &findings[..] else {
+                panic!("{breach}\nfound {findings:#?}");
+            };
+            assert_eq!(found.object, table, "{breach}");
+            assert_eq!(found.severity, Severity::Error, "{breach}");
+            let words = format!("It has no policy for prowler_user to {command}. ");
+            assert!(found.sentence.starts_with(&words), "{breach}\n{found}");
+            run(&mut conn, cure(found)).await;
+            let left = isolation::examine_schema(&mut conn).await.unwrap();
+            assert!(left.is_empty(), "{breach}\nleft {left:#?}");
+            run(&mut conn, "rollback").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_needs_a_policy_for_each_command_that_is_granted_and_for_no_other() {
+    let db = Db::new().await;
+    let mut conn = db.admin_conn().await;
+    run(
+        &mut conn,
+        "create table readable (tenant_id uuid not null references tenants, id uuid,
+             primary key (tenant_id, id));
+         select protect('readable', array['select'])",
+    )
+    .await;
+    let findings = isolation::examine_schema(&mut conn).await.unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+
+    run(&mut conn, "grant delete on readable to prowler_user").await;
+    let findings = isolation::examine_schema(&mut conn).await.unwrap();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].object, "readable");
+    assert!(
+        findings[0]
+            .sentence
+            .starts_with("It has no policy for prowler_user to delete."),
+        "{findings:#?}"
+    );
 }
 
 #[tokio::test]

@@ -12,6 +12,10 @@ use uuid::Uuid;
 /// Values that no catalogue tells: (table, column, SQL).
 const OVERRIDES: [(&str, &str, &str); 1] = [("schedules", "interval_seconds", "3600")];
 
+/// References that views join by and no foreign key holds: (table, target, column). The first
+/// column on both sides is the tenant, the second of the target its id.
+const UNCHECKED: [(&str, &str, &str); 1] = [("findings", "providers", "provider_id")];
+
 /// A relation of schema `prowler` that holds or shows rows.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Relation {
@@ -194,7 +198,7 @@ async fn columns(conn: &mut PgConnection, table: &str) -> Vec<Column> {
 }
 
 async fn references(conn: &mut PgConnection, table: &str) -> Vec<Reference> {
-    sqlx::query_as(
+    let mut found: Vec<Reference> = sqlx::query_as(
         "select f.relname::text as target,
                 array(select a.attname::text from unnest(k.conkey) with ordinality as n (num, at)
                       join pg_attribute a on a.attrelid = k.conrelid and a.attnum = n.num
@@ -208,5 +212,12 @@ async fn references(conn: &mut PgConnection, table: &str) -> Vec<Reference> {
     .bind(table)
     .fetch_all(conn)
     .await
-    .unwrap()
+    .unwrap();
+    let unchecked = UNCHECKED.iter().filter(|(from, _, _)| *from == table);
+    found.extend(unchecked.map(|(_, target, column)| Reference {
+        target: (*target).to_owned(),
+        from: vec!["tenant_id".to_owned(), (*column).to_owned()],
+        to: vec!["tenant_id".to_owned(), "id".to_owned()],
+    }));
+    found
 }

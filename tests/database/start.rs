@@ -135,6 +135,27 @@ async fn a_table_without_forced_row_security_is_refused() {
 }
 
 #[tokio::test]
+async fn a_table_whose_updates_would_silently_change_nothing_is_refused() {
+    let db = Db::new().await;
+    run(
+        &mut db.admin_conn().await,
+        "drop policy scans_update on scans",
+    )
+    .await;
+    let sentence = refusal(Store::connect("test", &db.user_args()).await);
+    assert!(
+        sentence.contains("scans: It has no policy for prowler_user to update"),
+        "{sentence}"
+    );
+    run(
+        &mut db.admin_conn().await,
+        "select prowler.protect('prowler.scans')",
+    )
+    .await;
+    Store::connect("test", &db.user_args()).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_unprotected_partition_is_refused() {
     let db = Db::new().await;
     run(

@@ -23,6 +23,20 @@ fn warning(object: &str, sentence: impl Into<String>) -> Finding {
     finding(Severity::Warning, object, sentence)
 }
 
+/// The column that names the tenant.
+fn key(table: &str) -> &'static str {
+    if table == TENANTS { "id" } else { "tenant_id" }
+}
+
+/// What brings a tenant table back to the state that the rules ask for.
+fn protect(table: &str) -> String {
+    let column = match key(table) {
+        "tenant_id" => String::new(),
+        other => format!(", key_column => '{other}'"),
+    };
+    format!("Run as prowler_admin: select prowler.protect('prowler.{table}'{column});")
+}
+
 fn current(roles: &[Role]) -> &str {
     roles
         .iter()
@@ -141,9 +155,10 @@ pub(super) fn relations(relations: &[Relation]) -> Vec<Finding> {
                 if !relation.row_security || !relation.forced {
                     findings.push(error(
                         name,
-                        "Row-level security is not enabled and forced. \
-                         Run as prowler_admin: select prowler.protect('prowler.TABLE');"
-                            .replace("TABLE", name),
+                        format!(
+                            "Row-level security is not enabled and forced. {}",
+                            protect(name)
+                        ),
                     ));
                 }
                 if relation.tenant_column.as_deref() != Some("uuid") {
@@ -152,7 +167,7 @@ pub(super) fn relations(relations: &[Relation]) -> Vec<Finding> {
                         "A tenant table needs a column tenant_id of type uuid that is not null.",
                     ));
                 }
-                let first = if name == TENANTS { "id" } else { "tenant_id" };
+                let first = key(name);
                 if relation.key_begins.as_deref() != Some(first) {
                     findings.push(warning(
                         name,
@@ -188,8 +203,22 @@ pub(super) fn relations(relations: &[Relation]) -> Vec<Finding> {
     findings
 }
 
-/// Exactly the policies that `protect` makes, on every tenant table and partition.
-pub(super) fn policies(relations: &[Relation], policies: &[Policy]) -> Vec<Finding> {
+/// What `prowler_user` may be granted on a table, with the command's name in `pg_policy.polcmd`.
+const COMMANDS: [(&str, &str); 4] = [
+    ("select", "r"),
+    ("insert", "a"),
+    ("update", "w"),
+    ("delete", "d"),
+];
+
+/// Exactly the policies that `protect` makes, on every tenant table and partition: one for each
+/// command that is granted there. A granted update or delete without its policy is no error to
+/// Postgres: it changes no row and says so to nobody.
+pub(super) fn policies(
+    relations: &[Relation],
+    policies: &[Policy],
+    grants: &[Grant],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for relation in relations {
         if !matches!(relation.kind.as_str(), "r" | "p") || open_table(&relation.name).is_some() {
@@ -199,32 +228,44 @@ pub(super) fn policies(relations: &[Relation], policies: &[Policy]) -> Vec<Findi
             .iter()
             .filter(|policy| policy.table == relation.name)
             .collect();
+        let cure = protect(&relation.name);
         for policy in &own {
             if !is_ours(policy) {
                 findings.push(error(
                     &relation.name,
                     format!(
-                        "Policy {} is not one the program makes. Run as prowler_admin: \
-                         select prowler.protect('prowler.{}');",
-                        policy.name, relation.name
+                        "Policy {} is not one the program makes. {cure}",
+                        policy.name
                     ),
                 ));
             }
         }
-        for (command, role) in [("r", USER), ("*", ADMIN)] {
-            if !own
-                .iter()
-                .any(|policy| policy.command == command && policy.roles == [role])
-            {
+        let granted = |command: &str| {
+            grants.iter().any(|grant| {
+                grant.kind == relation.kind
+                    && grant.object == relation.name
+                    && grant.grantee == USER
+                    && grant.privilege == command
+            })
+        };
+        let lacks = |role: &str, letter: &str| {
+            !own.iter()
+                .any(|policy| policy.command == letter && policy.roles == [role])
+        };
+        for (command, letter) in COMMANDS {
+            // There is no tenant table that its tenant may not read.
+            if (command == "select" || granted(command)) && lacks(USER, letter) {
                 findings.push(error(
                     &relation.name,
-                    format!(
-                        "It has no policy for {role}. Run as prowler_admin: \
-                         select prowler.protect('prowler.{}');",
-                        relation.name
-                    ),
+                    format!("It has no policy for {USER} to {command}. {cure}"),
                 ));
             }
+        }
+        if lacks(ADMIN, "*") {
+            findings.push(error(
+                &relation.name,
+                format!("It has no policy for {ADMIN}. {cure}"),
+            ));
         }
     }
     findings
@@ -234,13 +275,10 @@ fn is_ours(policy: &Policy) -> bool {
     if !policy.permissive {
         return false;
     }
-    let key = if policy.table == TENANTS {
-        "id"
-    } else {
-        "tenant_id"
+    let own_rows = |text: &Option<String>| {
+        text.as_deref()
+            .is_some_and(|text| is_own_rows(text, key(&policy.table)))
     };
-    let own_rows =
-        |text: &Option<String>| text.as_deref().is_some_and(|text| is_own_rows(text, key));
     let all = |text: &Option<String>| text.as_deref() == Some("true");
     match (policy.command.as_str(), policy.roles.as_slice()) {
         ("*", [role]) => role == ADMIN && all(&policy.using) && all(&policy.check),
@@ -319,12 +357,7 @@ pub(super) fn indexes(indexes: &[Index]) -> Vec<Finding> {
         .iter()
         .filter(|index| open_table(&index.table).is_none())
         .filter(|index| {
-            let first = if index.table == TENANTS {
-                "id"
-            } else {
-                "tenant_id"
-            };
-            index.begins.as_deref() != Some(first)
+            index.begins.as_deref() != Some(key(&index.table))
                 && !CROSSING_INDEXES.contains(&index.name.as_str())
         })
         .map(|index| {
@@ -343,12 +376,7 @@ pub(super) fn indexes(indexes: &[Index]) -> Vec<Finding> {
 pub(super) fn references(references: &[Reference]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for reference in references {
-        let expected = if reference.target == TENANTS {
-            "id"
-        } else {
-            "tenant_id"
-        };
-        if reference.from != "tenant_id" || reference.to != expected {
+        if reference.from != "tenant_id" || reference.to != key(&reference.target) {
             findings.push(error(
                 &reference.name,
                 format!(
