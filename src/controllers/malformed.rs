@@ -1,9 +1,10 @@
 //! Objects that no longer decode: stored before their definition was changed, or while it did
 //! not check. They hinder no other object; their status says so, written as plain JSON.
 
+use k8s_controller::events::EventType;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::ObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMetaExt as _};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -36,7 +37,7 @@ pub async fn tell<K: Kind>(meta: &ObjectMeta, error: &str, cx: &Context) -> Resu
     }
     let stalled = Readiness::Stalled {
         reason: Reason::MalformedObject,
-        message,
+        message: message.clone(),
     };
     set_readiness(&mut after, meta.generation, &stalled);
     let observed = object.data["status"]["observedGeneration"].as_i64();
@@ -57,6 +58,15 @@ pub async fn tell<K: Kind>(meta: &ObjectMeta, error: &str, cx: &Context) -> Resu
     {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
+        // A rule of the definition stumbles over the field itself: no write is taken until it is
+        // mended, not even of the status. An event still shows in `kubectl describe`.
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            let object = object.metadata.into_request_partial::<K>();
+            let reason = Reason::MalformedObject;
+            cx.tell(&object, EventType::Warning, reason, "Reconcile", &message)
+                .await;
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -307,7 +307,7 @@ async fn an_attempt_that_cannot_be_planned_gives_its_place_back() {
     // Nor is anything else waited for for ever.
     operator.wait(pause(&operator).await + 1);
     assert_eq!(operator.admit().await, 1);
-    operator.sql("update scans set admitted = '{}'").await;
+    operator.change("update scans set admitted = '{}'").await;
     operator.pass::<Scan>(&world.namespace, "s").await;
     assert_eq!(operator.count("scans where holds_account").await, 1);
     operator.wait(601);

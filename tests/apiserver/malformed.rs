@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use prowler_operator::api::{
     FINALIZER, Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
@@ -78,8 +79,8 @@ impl Broken {
 async fn law<K: Reconcile + Placed>(
     operator: &Operator,
     namespace: &str,
-    field: &str,
     spec: Value,
+    (field, damaged): (&str, Value),
 ) {
     let broken = Broken::new::<K>(operator, namespace);
     let (namespace, name) = (&*broken.namespace, &*broken.name);
@@ -88,10 +89,10 @@ async fn law<K: Reconcile + Placed>(
     operator.apply::<K>(namespace, name, spec).await;
     // It has its finalizer from better days.
     pass().await;
-    let damage = |object: &mut Value| object["spec"][field] = json!({ "no": "such" });
+    let damage = |object: &mut Value| object["spec"][field] = damaged.clone();
     operator.server.rewrite::<K>(namespace, name, damage).await;
     // The API server's own cache learns of it in a moment.
-    while !broken.read().await["spec"][field].is_object() {
+    while broken.read().await["spec"][field] != damaged {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -128,7 +129,8 @@ async fn law<K: Reconcile + Placed>(
         broken.read().await["metadata"]["finalizers"],
         json!([FINALIZER])
     );
-    operator.delete::<K>(namespace, name).await;
+    let params = DeleteParams::background();
+    broken.api.delete(name, &params).await.unwrap();
     pass().await;
     let (_, message) = broken.says().await;
     assert!(
@@ -150,22 +152,60 @@ async fn an_object_that_no_longer_decodes_says_so_and_goes_once_it_is_mended() {
     let operator = Operator::new().await;
     let world = operator.tenant().await;
     let (operator, namespace) = (&operator, &*world.namespace);
-    let spec = json!({ "namespaces": [namespace] });
-    Box::pin(law::<Tenant>(operator, "", "namespaces", spec)).await;
+    let spec = json!({ "namespaces": [namespace], "displayName": "Acme" });
+    let damage = ("displayName", json!(5));
+    Box::pin(law::<Tenant>(operator, "", spec, damage)).await;
     let spec = json!({ "provider": "aws", "uid": ACCOUNT, "alias": "production" });
-    Box::pin(law::<Provider>(operator, namespace, "alias", spec)).await;
+    let damage = ("alias", json!(5));
+    Box::pin(law::<Provider>(operator, namespace, spec, damage)).await;
     let spec = json!({ "providerRefs": [{ "name": "p" }] });
-    Box::pin(law::<ProviderGroup>(
-        operator,
-        namespace,
-        "providerRefs",
-        spec,
-    ))
-    .await;
+    let damage = ("providerRefs", json!([{ "name": 5 }]));
+    Box::pin(law::<ProviderGroup>(operator, namespace, spec, damage)).await;
     let spec = json!({ "permissions": ["MANAGE_SCANS"] });
-    Box::pin(law::<Role>(operator, namespace, "permissions", spec)).await;
-    let spec = json!({ "schedule": "0 2 * * *", "providerRefs": [{ "name": "p" }] });
-    Box::pin(law::<ScanSchedule>(operator, namespace, "schedule", spec)).await;
-    let spec = json!({ "providerRef": { "name": "p" }, "cancel": true });
-    Box::pin(law::<Scan>(operator, namespace, "cancel", spec)).await;
+    let damage = ("permissions", json!(["MANAGE_EVERYTHING"]));
+    Box::pin(law::<Role>(operator, namespace, spec, damage)).await;
+    let spec =
+        json!({ "schedule": "0 2 * * *", "providerRefs": [{ "name": "p" }], "jitterSeconds": 5 });
+    let damage = ("jitterSeconds", json!("a while"));
+    Box::pin(law::<ScanSchedule>(operator, namespace, spec, damage)).await;
+    let spec = json!({ "providerRef": { "name": "p" }, "priority": 5 });
+    let damage = ("priority", json!("high"));
+    Box::pin(law::<Scan>(operator, namespace, spec, damage)).await;
+}
+
+#[tokio::test]
+async fn one_whose_status_cannot_be_written_either_says_so_in_an_event() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    let broken = Broken::new::<ProviderGroup>(&operator, &world.namespace);
+    let spec = json!({ "providerRefs": [{ "name": "p" }] });
+    operator
+        .apply::<ProviderGroup>(&world.namespace, &broken.name, spec)
+        .await;
+    // A rule of the definition looks into selectors, and finds nothing it can look into.
+    let damage = |object: &mut Value| object["spec"]["selector"] = json!(5);
+    operator
+        .server
+        .rewrite::<ProviderGroup>(&world.namespace, &broken.name, damage)
+        .await;
+    while broken.read().await["spec"]["selector"] != json!(5) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let again = operator
+        .pass::<ProviderGroup>(&world.namespace, &broken.name)
+        .await;
+    assert_eq!(again, Some(Action::await_change()));
+    let events = Api::<Event>::namespaced(operator.client.clone(), &world.namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let told = events.items.iter().find(|event| {
+        let regarding = event
+            .regarding
+            .as_ref()
+            .and_then(|object| object.name.as_ref());
+        regarding == Some(&broken.name)
+    });
+    let told = told.unwrap();
+    assert_eq!(told.reason.as_deref(), Some("MalformedObject"));
+    let note = told.note.as_deref().unwrap_or_default();
+    assert!(note.starts_with("The object cannot be read: "), "{note}");
 }

@@ -705,6 +705,14 @@ impl Operator {
             .join(",")
     }
 
+    /// Changes rows behind the program's back, as `prowler_admin`.
+    pub async fn change(&self, statement: &str) {
+        sqlx::query(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut *self.admin.lock().await)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
     /// The id of a tenant's row.
     pub fn tenant_id(&self, world: &World) -> TenantId {
         self.cx.installation.tenant(&world.tenant)
