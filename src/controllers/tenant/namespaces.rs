@@ -21,13 +21,17 @@ use crate::store::tenants;
 pub(super) struct Claims {
     pub(super) held: BTreeSet<String>,
     pub(super) refused: Vec<(Reason, String)>,
+    /// The first thing that went wrong.
+    pub(super) failed: Option<Error>,
 }
 
-/// Claims every namespace the spec names and may have.
+/// Claims every namespace the spec names and may have. What goes wrong in one of them, where its
+/// users may have a hand in it, keeps no other from being claimed.
 pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
     let mut claims = Claims {
         held: BTreeSet::new(),
         refused: Vec::new(),
+        failed: None,
     };
     for namespace in BTreeSet::from_iter(tenant.spec.namespaces.clone()) {
         if is_denied(&namespace, cx) {
@@ -57,7 +61,9 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
         };
         match claim {
             Claim::Held => {
-                access::grant(cx, &namespace).await?;
+                if let Err(error) = access::grant(cx, &namespace).await {
+                    note(&mut claims.failed, &namespace, error);
+                }
                 claims.held.insert(namespace);
             }
             Claim::Lost { to } => {
@@ -69,6 +75,14 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
         }
     }
     Ok(claims)
+}
+
+/// Keeps the first failure for the status; the log has all of them.
+pub(super) fn note(failed: &mut Option<Error>, namespace: &str, error: Error) {
+    tracing::warn!(namespace, %error, "going on with the other namespaces");
+    if failed.is_none() {
+        *failed = Some(error.in_namespace(namespace));
+    }
 }
 
 fn is_denied(namespace: &str, cx: &Context) -> bool {
@@ -88,10 +102,13 @@ fn is_in_reach(namespace: &String, cx: &Context) -> bool {
 pub(super) struct Released {
     pub(super) any: bool,
     pub(super) waiting: Option<String>,
+    /// The first thing that went wrong.
+    pub(super) failed: Option<Error>,
 }
 
 /// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
-/// this tenant, wholly, before anybody else can have the namespace.
+/// this tenant, wholly, before anybody else can have the namespace. One whose right cannot be
+/// taken back stays the tenant's, and keeps no other from being given back.
 pub(super) async fn release(
     id: TenantId,
     wanted: &[String],
@@ -114,19 +131,26 @@ pub(super) async fn release(
         return Ok(Released {
             any: false,
             waiting: Some(message),
+            failed: None,
         });
     }
+    let mut released = Released {
+        any: false,
+        waiting: None,
+        failed: None,
+    };
     for namespace in &unwanted {
         let mut tx = cx.store.tenant(id).await?;
         tenants::forget_namespace(&mut tx, namespace).await?;
         tx.commit().await?;
-        access::revoke(cx, namespace).await?;
+        if let Err(error) = access::revoke(cx, namespace).await {
+            note(&mut released.failed, namespace, error);
+            continue;
+        }
         claims::release(&cx.admin, id, namespace).await?;
+        released.any = true;
     }
-    Ok(Released {
-        any: !unwanted.is_empty(),
-        waiting: None,
-    })
+    Ok(released)
 }
 
 impl Tenant {
