@@ -12,6 +12,8 @@ mod support;
 mod accounts;
 #[path = "apiserver/attempts.rs"]
 mod attempts;
+#[path = "apiserver/bindings.rs"]
+mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
 #[path = "apiserver/crds.rs"]

@@ -51,6 +51,12 @@ use super::common::{
         description = "When the last scan ended"
     ),
     printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.lastScan.state",
+        description = "How the last scan ended"
+    ),
+    printcolumn(
         name = "Fail",
         type_ = "integer",
         json_path = ".status.lastScan.fail",
@@ -257,10 +263,10 @@ pub struct LastScan {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Failed checks, muted ones aside.
+    /// Failed checks, muted ones aside. Left out where the scan published nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail: Option<i64>,
-    /// All findings.
+    /// All findings. Left out where the scan published nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
 }

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Api;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
 
 use super::Context;
 use super::driver::is_not_found;
@@ -18,7 +18,8 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
     let wanted = binding(cx, namespace);
     let name = wanted.metadata.name.clone().unwrap_or_default();
     // Reading is cheaper than a server-side apply that changes nothing.
-    if let Some(found) = api.get_opt(&name).await?
+    let found = api.get_opt(&name).await?;
+    if let Some(found) = &found
         && found.role_ref == wanted.role_ref
         && found.subjects == wanted.subjects
     {
@@ -29,6 +30,16 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
     if there.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
         return Ok(());
     }
+    if let Some(found) = found
+        && found.role_ref != wanted.role_ref
+    {
+        // A user of the namespace was first; which role a binding gives can never be changed.
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: found.metadata.uid,
+            resource_version: None,
+        });
+        remove(&api, &name, &params).await?;
+    }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(&wanted)).await?;
     Ok(())
@@ -37,10 +48,16 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
 /// Takes the right back when a namespace is released.
 pub async fn revoke(cx: &Context, namespace: &str) -> Result<(), Error> {
     let api: Api<RoleBinding> = Api::namespaced(cx.client.clone(), namespace);
-    match api
-        .delete(&cx.settings.secret_reader_role, &DeleteParams::default())
-        .await
-    {
+    remove(
+        &api,
+        &cx.settings.secret_reader_role,
+        &DeleteParams::default(),
+    )
+    .await
+}
+
+async fn remove(api: &Api<RoleBinding>, name: &str, params: &DeleteParams) -> Result<(), Error> {
+    match api.delete(name, params).await {
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(error.into()),

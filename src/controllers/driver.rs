@@ -114,33 +114,44 @@ pub async fn pass<K: Reconcile>(guarded: Arc<DeserializeGuard<K>>, cx: Arc<Conte
 
 async fn reconcile<K: Reconcile>(object: &K, cx: &Context) -> (Action, &'static str) {
     let uid = object.uid().unwrap_or_default();
-    match step(object, cx).await {
+    let mut status = object.status().cloned().unwrap_or_default();
+    match step(object, &mut status, cx).await {
         Ok((action, outcome)) => {
             cx.attempts.forget(&uid);
             (action, outcome)
         }
-        Err(error) => failed(object, &uid, &error, cx).await,
+        Err(error) => {
+            if !error.is_partial() {
+                // The pass broke off: what it filled in is half of something.
+                status = object.status().cloned().unwrap_or_default();
+            }
+            failed(object, &mut status, &uid, &error, cx).await
+        }
     }
 }
 
-async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
+async fn step<K: Reconcile>(
+    object: &K,
+    status: &mut StatusOf<K>,
+    cx: &Context,
+) -> Result<(Action, &'static str), Error> {
     let finalized = object.finalizers().iter().any(|name| name == FINALIZER);
     // Deletion first, before any gate: a suspended, invalid or unclaimed object must go too.
     if object.meta().deletion_timestamp.is_some() {
         if !finalized {
             return Ok((Action::await_change(), "gone"));
         }
-        return delete(object, cx).await;
+        return delete(object, status, cx).await;
     }
     if !finalized {
         set_finalizers(object, cx, |names| names.push(FINALIZER.to_owned())).await?;
         // The patch comes back as an event; doing more now would act on an old object.
         return Ok((Action::await_change(), "finalizer"));
     }
-    let mut status = object.status().cloned().unwrap_or_default();
     // A suspended object is stored as such, so that nothing of it is started; it is not skipped.
-    let outcome = object.apply(&mut status, cx).await?;
-    mark_suspended(object, &mut status);
+    let applied = object.apply(status, cx).await;
+    mark_suspended(object, status);
+    let outcome = applied?;
     let told = report(object, status, &outcome.readiness, cx).await?;
     if told == Written::NotFound && !is_still_there(object, cx).await? {
         // A pass over an old copy, which stored the object after its deletion was done: nobody
@@ -160,9 +171,12 @@ async fn step<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'stati
     Ok((next, label))
 }
 
-async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'static str), Error> {
-    let mut status = object.status().cloned().unwrap_or_default();
-    match object.cleanup(&mut status, cx).await? {
+async fn delete<K: Reconcile>(
+    object: &K,
+    status: &mut StatusOf<K>,
+    cx: &Context,
+) -> Result<(Action, &'static str), Error> {
+    match object.cleanup(status, cx).await? {
         Cleanup::Done => {
             match set_finalizers(object, cx, |names| names.retain(|name| name != FINALIZER)).await {
                 // Somebody else took it off: it is gone, which is what we wanted.
@@ -184,6 +198,7 @@ async fn delete<K: Reconcile>(object: &K, cx: &Context) -> Result<(Action, &'sta
 
 async fn failed<K: Reconcile>(
     object: &K,
+    status: &mut StatusOf<K>,
     uid: &str,
     error: &Error,
     cx: &Context,
@@ -213,15 +228,14 @@ async fn failed<K: Reconcile>(
         }
     };
     let stalled = matches!(readiness, Readiness::Stalled { .. });
-    if stalled || attempt >= SHOWN_FROM_ATTEMPT {
-        let status = object.status().cloned().unwrap_or_default();
-        if let Err(error) = report(object, status, &readiness, cx).await {
-            tracing::debug!(%error, "the status was not written");
-            return (
-                Action::requeue(backoff(attempt, cx.clock.jitter())),
-                reason.as_str(),
-            );
-        }
+    if (stalled || attempt >= SHOWN_FROM_ATTEMPT)
+        && let Err(error) = report(object, status, &readiness, cx).await
+    {
+        tracing::debug!(%error, "the status was not written");
+        return (
+            Action::requeue(backoff(attempt, cx.clock.jitter())),
+            reason.as_str(),
+        );
     }
     let next = if stalled {
         Action::await_change()
@@ -235,7 +249,7 @@ async fn failed<K: Reconcile>(
 /// an event when `Ready` changed.
 async fn report<K: Reconcile>(
     object: &K,
-    mut status: StatusOf<K>,
+    status: &mut StatusOf<K>,
     readiness: &Readiness,
     cx: &Context,
 ) -> Result<Written, Error> {
@@ -245,8 +259,8 @@ async fn report<K: Reconcile>(
     if let Some(generation) = generation {
         status.set_observed_generation(generation);
     }
-    let written = write(object, &status, cx).await?;
-    if written == Written::Yes && before != ready_reason(Some(&status)) {
+    let written = write(object, status, cx).await?;
+    if written == Written::Yes && before != ready_reason(Some(&*status)) {
         announce(object, readiness, cx).await;
     }
     Ok(written)

@@ -32,6 +32,14 @@ pub enum Error {
     /// A file or setting of the operator itself is not usable.
     #[error("{0}")]
     Operator(String),
+    /// Something went wrong in one namespace of several; the pass went to its end for the others.
+    #[error("namespace {name}: {error}")]
+    Namespace {
+        /// The namespace.
+        name: String,
+        /// What went wrong there.
+        error: Box<Error>,
+    },
 }
 
 /// What becomes of a pass that failed.
@@ -64,6 +72,7 @@ impl Error {
             Self::Stalled { reason, .. } => *reason,
             Self::Store(error) if error.is_transient() => Reason::DatabaseUnavailable,
             Self::Kube(_) => Reason::KubernetesUnavailable,
+            Self::Namespace { error, .. } => error.reason(),
             Self::Store(_) | Self::Outdated | Self::Operator(_) => Reason::ProgressingWithRetry,
         }
     }
@@ -74,7 +83,22 @@ impl Error {
             Self::Invalid(_) | Self::Stalled { .. } => Retry::OnChange,
             Self::Store(_) | Self::Kube(_) | Self::Operator(_) => Retry::Backoff,
             Self::Outdated => Retry::Soon,
+            Self::Namespace { error, .. } => error.retry(),
         }
+    }
+
+    /// Says where it went wrong.
+    #[must_use]
+    pub fn in_namespace(self, name: &str) -> Self {
+        Self::Namespace {
+            name: name.to_owned(),
+            error: Box::new(self),
+        }
+    }
+
+    /// Whether the pass went to its end for all else, so that what it found may be shown.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Self::Namespace { .. })
     }
 }
 

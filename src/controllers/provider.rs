@@ -4,6 +4,7 @@ mod deletion;
 mod row;
 mod show;
 
+use self::show::forget_tenant;
 use super::credentials::Seen;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
@@ -15,7 +16,6 @@ use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule};
 use crate::domain::ids::ScanId;
 use crate::domain::provider::{self as rules, Found};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
-use crate::store::providers;
 
 pub(super) use self::deletion::{DELETION_SLICE, delete_rows, end_jobs};
 
@@ -24,10 +24,14 @@ impl Reconcile for Provider {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
             Err(waiting) => {
-                (status.tenant, status.provider_id) = (None, None);
+                forget_tenant(status);
                 return Ok(waiting);
             }
         };
+        if status.tenant.as_ref().is_some_and(|t| *t != tenant.name) {
+            // Its namespace changed hands and no pass came in between.
+            forget_tenant(status);
+        }
         let seen = Seen::of(self.spec.credentials.as_ref(), &name, cx).await?;
         let (ceilings, images) = (launch::ceilings(&tenant, cx), launch::images(cx));
         let fingerprint = self.fingerprint(&seen, &ceilings, &images)?;
@@ -35,7 +39,7 @@ impl Reconcile for Provider {
         let settled = cx.mirrors.get(object).filter(|mirror| {
             mirror.tenant == tenant.id
                 && mirror.fingerprint == fingerprint
-                && self.is_settled(mirror.last_scan)
+                && self.is_settled(&tenant.name, mirror.last_scan)
         });
         if let Some(mirror) = settled {
             // What was checked and stored is what the spec says now: nothing to read or write.
@@ -54,10 +58,7 @@ impl Reconcile for Provider {
         let valid = match rules::validate(&self.spec, &found) {
             Ok(valid) => valid,
             Err(violations) => {
-                // Nothing of such a spec is stored but this: what is to rest must not go on.
-                let mut tx = cx.store.tenant(tenant.id).await?;
-                providers::set_suspend(&mut tx, object, self.spec.suspend).await?;
-                tx.commit().await?;
+                self.store_unchecked(object, &name, &tenant, cx).await?;
                 return Ok(self.refuse(&violations, status));
             }
         };
@@ -87,13 +88,15 @@ impl Reconcile for Provider {
 }
 
 impl Provider {
-    /// Ready for the spec as it is now, and showing the scan that ended last.
-    fn is_settled(&self, last_scan: Option<ScanId>) -> bool {
+    /// Ready for the spec as it is now, and showing its tenant and the scan that ended last.
+    fn is_settled(&self, tenant: &str, last_scan: Option<ScanId>) -> bool {
         let Some(status) = &self.status else {
             return false;
         };
         let shown = status.last_scan.as_ref().and_then(|scan| scan.id.clone());
-        if shown != last_scan.map(|scan| scan.to_string()) {
+        if status.tenant.as_deref() != Some(tenant)
+            || shown != last_scan.map(|scan| scan.to_string())
+        {
             return false;
         }
         status.observed_generation == self.metadata.generation

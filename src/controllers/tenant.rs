@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use self::limits::violations;
-use self::namespaces::{claim, release};
+use self::namespaces::{claim, note, release};
 use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
@@ -76,16 +76,25 @@ impl Reconcile for Tenant {
         status.namespaces = claimed.held.iter().cloned().collect();
         status.providers = Some(providers);
         status.active_scans = Some(active);
+        let failed = claimed.failed.or(released.failed);
+        let besides = failed
+            .as_ref()
+            .map(|error| format!(" {error}; trying again."))
+            .unwrap_or_default();
         if let Some((reason, _)) = claimed.refused.first() {
             let sentences: Vec<_> = claimed.refused.iter().map(|(_, why)| &**why).collect();
-            return Ok(
-                Outcome::stalled(*reason, sentences.join(" ")).again_in(Duration::from_secs(30))
-            );
+            let message = sentences.join(" ") + &besides;
+            return Ok(Outcome::stalled(*reason, message).again_in(Duration::from_secs(30)));
         }
         if let Some(message) = released.waiting {
+            // What is given back does not wait for what failed, whose pauses get ever longer.
+            let message = message + &besides;
             return Ok(
                 Outcome::progressing(Reason::Progressing, message).again_in(Duration::from_secs(2))
             );
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let settled = Outcome::settled(format!("Holds {} namespaces.", claimed.held.len()));
         Ok(if released.any {
@@ -117,9 +126,15 @@ impl Reconcile for Tenant {
         if let Some(waiting) = empty(id, retain, cx).await? {
             return Ok(waiting);
         }
+        let mut failed = None;
         for namespace in claims::of_tenant(&cx.admin, id).await? {
-            access::revoke(cx, &namespace).await?;
-            claims::release(&cx.admin, id, &namespace).await?;
+            match access::revoke(cx, &namespace).await {
+                Ok(()) => claims::release(&cx.admin, id, &namespace).await?,
+                Err(error) => note(&mut failed, &namespace, error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let mut tx = cx.store.tenant(id).await?;
         if retain {
@@ -157,11 +172,7 @@ impl Tenant {
             object: uid_of(self)?,
             name: self.name_any(),
             display_name: self.spec.display_name.clone().unwrap_or_default(),
-            deletion_policy: match self.spec.deletion_policy {
-                DeletionPolicy::Delete => "Delete",
-                DeletionPolicy::Retain => "Retain",
-            }
-            .to_owned(),
+            deletion_policy: self.spec.deletion_policy.as_str().to_owned(),
             suspend: self.spec.suspend,
             concurrent_scans: wishes
                 .concurrent_scans

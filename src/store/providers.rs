@@ -255,23 +255,35 @@ pub async fn mark(tx: &mut TenantTx, id: ProviderId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes only whether the provider is suspended, of a spec that is refused otherwise. The next
-/// pass that stores it writes it whole.
-pub async fn set_suspend(
+/// Writes only what needs no check, of a spec that is refused otherwise. The next pass that
+/// stores it writes it whole. Whether the labels differ from before.
+pub async fn set_unchecked(
     tx: &mut TenantTx,
     object: ObjectUid,
     suspend: bool,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update providers set suspend = $3, fingerprint = 0, updated_at = now()
-         where tenant_id = $1 and object_uid = $2 and not is_deleted and suspend <> $3",
+    deletion_policy: &str,
+    labels: &Value,
+) -> Result<bool, StoreError> {
+    let relabelled = sqlx::query_scalar!(
+        r#"with found as (
+             select id, labels from providers
+             where tenant_id = $1 and object_uid = $2 and not is_deleted
+               and (suspend <> $3 or deletion_policy <> $4 or labels <> $5)
+             for update
+           )
+           update providers p set suspend = $3, deletion_policy = $4, labels = $5, fingerprint = 0,
+             updated_at = now()
+           from found where p.tenant_id = $1 and p.id = found.id
+           returning found.labels <> $5 as "relabelled!""#,
         tx.tenant().0,
         object.0,
         suspend,
+        deletion_policy,
+        labels,
     )
-    .execute(tx.conn())
+    .fetch_optional(tx.conn())
     .await?;
-    Ok(())
+    Ok(relabelled.unwrap_or_default())
 }
 
 /// A provider as selectors see it.

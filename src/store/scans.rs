@@ -149,10 +149,10 @@ pub struct LastScan {
     pub state: String,
     /// When.
     pub completed_at: Option<Timestamp>,
-    /// Unmuted failures.
-    pub fail: i64,
-    /// All findings.
-    pub total: i64,
+    /// Unmuted failures; none of a scan that published nothing.
+    pub fail: Option<i64>,
+    /// All findings; likewise.
+    pub total: Option<i64>,
 }
 
 /// The newest scan of the provider that ended.
@@ -171,18 +171,17 @@ pub async fn last_of(
     .fetch_optional(tx.conn())
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let counts: Counts = row
+    let counts: Option<Counts> = row
         .counts
         .map(serde_json::from_value)
         .transpose()
-        .map_err(|_| StoreError::inconsistent("scans", "counts", row.id))?
-        .unwrap_or_default();
+        .map_err(|_| StoreError::inconsistent("scans", "counts", row.id))?;
     Ok(Some(LastScan {
         id: ScanId(row.id),
         name: row.name,
         state: row.state,
         completed_at: row.completed_at.map(jiff_sqlx::Timestamp::to_jiff),
-        fail: counts.fail,
-        total: counts.total,
+        fail: counts.map(|counts| counts.fail),
+        total: counts.map(|counts| counts.total),
     }))
 }

@@ -92,7 +92,7 @@ async fn columns_show_what_people_look_for() {
         ("pten", "NAME READY PROVIDERS ACTIVE AGE"),
         (
             "pprov",
-            "NAME PROVIDER UID CONNECTED LAST SCAN FAIL READY AGE",
+            "NAME PROVIDER UID CONNECTED LAST SCAN STATE FAIL READY AGE",
         ),
         ("pgrp", "NAME PROVIDERS READY AGE"),
         ("prole", "NAME PERMISSIONS GROUPS READY AGE"),

@@ -138,8 +138,15 @@ async fn law<K: Reconcile + Placed>(
         "{}: {message}",
         K::KIND
     );
-    broken.patch(json!({ "spec": { field: sound } })).await;
-    operator.follow::<K>(namespace, name).await;
+    if K::KIND == Scan::KIND {
+        // Nothing of a Scan may be changed: the way out that docs/reasons.md names.
+        broken
+            .patch(json!({ "metadata": { "finalizers": null } }))
+            .await;
+    } else {
+        broken.patch(json!({ "spec": { field: sound } })).await;
+        operator.follow::<K>(namespace, name).await;
+    }
     assert!(
         operator.is_gone::<K>(namespace, name).await,
         "{} stays",
@@ -168,8 +175,8 @@ async fn an_object_that_no_longer_decodes_says_so_and_goes_once_it_is_mended() {
         json!({ "schedule": "0 2 * * *", "providerRefs": [{ "name": "p" }], "jitterSeconds": 5 });
     let damage = ("jitterSeconds", json!("a while"));
     Box::pin(law::<ScanSchedule>(operator, namespace, spec, damage)).await;
-    let spec = json!({ "providerRef": { "name": "p" }, "priority": 5 });
-    let damage = ("priority", json!("high"));
+    let spec = json!({ "providerRef": { "name": "p" }, "trigger": "manual" });
+    let damage = ("trigger", json!("cron"));
     Box::pin(law::<Scan>(operator, namespace, spec, damage)).await;
 }
 

@@ -1,7 +1,10 @@
 //! Providers: what is stored of a spec, and what is said of one that may not be.
 
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
-use prowler_operator::api::{Provider, Scan, ScanSchedule, Tenant};
+use kube::runtime::reflector;
+use kube::runtime::watcher::Event;
+use prowler_operator::api::{Provider, ProviderGroup, Scan, ScanSchedule, Tenant};
 use prowler_operator::controllers::driver;
 use serde_json::{Value, json};
 
@@ -310,4 +313,59 @@ async fn a_provider_is_suspended_though_it_is_refused() {
         assert_eq!(says, "InProgress SecretNotFound");
         assert_eq!(operator.admit().await, admitted, "suspend: {suspend}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_provider_is_chosen_and_kept_as_its_object_says_by_now() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    let namespace = &world.namespace;
+    operator.provider(&world, "production", ACCOUNT).await;
+    let spec = json!({ "selector": { "matchLabels": { "env": "prod" } } });
+    operator
+        .apply::<ProviderGroup>(namespace, "group", spec)
+        .await;
+    operator.follow::<ProviderGroup>(namespace, "group").await;
+    // What the watch would have shown of the group.
+    let (known, mut writer) = reflector::store();
+    let groups = ProviderGroup::guarded(&operator.client, namespace);
+    writer.apply_watcher_event(&Event::Apply(groups.get("group").await.unwrap()));
+    operator.cx.wake.remember::<ProviderGroup>(known);
+    let mut calls = std::pin::pin!(operator.cx.wake.listen::<ProviderGroup>());
+
+    operator
+        .delete::<Secret>(namespace, "production-keys")
+        .await;
+    let mut spec = aws(ACCOUNT, "production-keys");
+    spec["deletionPolicy"] = json!("Retain");
+    let object = json!({ "metadata": { "labels": { "env": "prod" } }, "spec": spec });
+    operator
+        .try_apply::<Provider>(namespace, "production", object)
+        .await
+        .unwrap();
+    assert_eq!(
+        now_says(&operator, &world).await,
+        "InProgress SecretNotFound"
+    );
+    let rows = operator.rows(operator.tenant_id(&world)).await;
+    let row = &rows["providers"][0];
+    assert_eq!(
+        json!([row["deletion_policy"], row["labels"]]),
+        json!(["Retain", { "env": "prod" }])
+    );
+    let called = calls.next().now_or_never().flatten();
+    assert_eq!(called.map(|group| group.name), Some("group".to_owned()));
+    operator.follow::<ProviderGroup>(namespace, "group").await;
+    let group = operator.status::<ProviderGroup>(namespace, "group").await;
+    assert_eq!(group["providers"], json!(1));
+    // Once is enough.
+    let versions = operator.row_versions().await;
+    operator.pass::<Provider>(namespace, "production").await;
+    assert_eq!(operator.row_versions().await, versions);
+    assert!(calls.next().now_or_never().is_none());
+
+    let more = operator.server.namespace().await;
+    operator.claim(&world.tenant, &[&more]).await;
+    assert_eq!(operator.count("tenant_namespaces").await, 1);
+    assert_eq!(operator.count("providers where retained").await, 1);
 }

@@ -1,5 +1,6 @@
 //! Tenants: who gets a namespace, and what becomes of all that lived in one that changes hands.
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use crate::support::operator::{ACCOUNT, OWN_NAMESPACE, Operator, World, scanning, unique};
 
 /// Whether the controller may read the labelled Secrets of the namespace.
-async fn is_bound(operator: &Operator, namespace: &str) -> bool {
+pub async fn is_bound(operator: &Operator, namespace: &str) -> bool {
     let name = "prowler-operator-secret-reader";
     !operator.is_gone::<RoleBinding>(namespace, name).await
 }
@@ -252,6 +253,8 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
     let job = operator.running_scan(&one, "now", "production").await;
     operator.pod(&job, scanning()).await;
     let before = operator.status::<Provider>(&moving, "production").await;
+    assert_eq!(before["lastScan"]["name"], json!("past"));
+    assert!(connected(&operator, &moving).await.is_some());
     operator.claim(&two, &[&moving]).await;
 
     let less = json!({ "namespaces": [home] });
@@ -300,6 +303,7 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
     assert_eq!(after["tenant"], json!(two));
     assert_ne!(after["providerId"], before["providerId"]);
     assert!(after["lastScan"].is_null(), "the other tenant's: {after:#}");
+    assert_eq!(connected(&operator, &moving).await, None);
     // Scans say how they went as long as they are there.
     for (scan, says) in [
         ("past", "Current Completed"),
@@ -318,6 +322,8 @@ async fn shows_no_rows(operator: &Operator, namespace: &str) {
     for shown in [
         &provider["tenant"],
         &provider["providerId"],
+        &provider["lastScan"],
+        &provider["deletion"],
         &group["groupId"],
         &group["providers"],
         &role["roleId"],
@@ -330,4 +336,62 @@ async fn shows_no_rows(operator: &Operator, namespace: &str) {
             "{provider:#} {group:#} {role:#} {schedule:#}"
         );
     }
+    for kind in ["Connected", "CredentialsResolved"] {
+        let said = operator
+            .condition::<Provider>(namespace, "production", kind)
+            .await;
+        assert_eq!(said, None, "{kind}");
+    }
+}
+
+/// What the Provider says of the connection to its account.
+async fn connected(operator: &Operator, namespace: &str) -> Option<(String, String, String)> {
+    operator
+        .condition::<Provider>(namespace, "production", "Connected")
+        .await
+}
+
+#[tokio::test]
+async fn a_provider_that_no_pass_saw_unclaimed_shows_nothing_from_before_either() {
+    let operator = Operator::new().await;
+    let [moving, home, _] = three_namespaces(&operator).await;
+    let one = World {
+        tenant: unique("tenant"),
+        namespace: moving.clone(),
+    };
+    operator.claim(&one.tenant, &[&moving, &home]).await;
+    operator.provider(&one, "production", ACCOUNT).await;
+    operator.running_scan(&one, "past", "production").await;
+    operator.complete(&one, "past").await;
+    operator.settle(&one).await;
+    let before = operator.status::<Provider>(&moving, "production").await;
+    assert_eq!(before["lastScan"]["name"], json!("past"));
+    assert!(connected(&operator, &moving).await.is_some());
+
+    // Given back and claimed again: the same tenant, another row.
+    operator.claim(&one.tenant, &[&home]).await;
+    operator.claim(&one.tenant, &[&moving, &home]).await;
+    assert_eq!(
+        operator.now_says::<Provider>(&moving, "production").await,
+        "Current Succeeded"
+    );
+    let after = operator.status::<Provider>(&moving, "production").await;
+    assert_ne!(after["providerId"], before["providerId"]);
+    assert!(after["lastScan"].is_null(), "{after:#}");
+    assert_eq!(connected(&operator, &moving).await, None);
+
+    // Another tenant, which has no row of it yet.
+    let two = unique("tenant");
+    operator.claim(&one.tenant, &[&home]).await;
+    operator.claim(&two, &[&moving]).await;
+    operator.delete::<Secret>(&moving, "production-keys").await;
+    assert_eq!(
+        operator.now_says::<Provider>(&moving, "production").await,
+        "InProgress SecretNotFound"
+    );
+    let after = operator.status::<Provider>(&moving, "production").await;
+    assert_eq!(
+        json!([after["tenant"], after["providerId"]]),
+        json!([null, null])
+    );
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_controller::conditions;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::show::shown;
-use crate::api::common::DeletionPolicy;
+use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
 use crate::api::{Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
 use crate::controllers::credentials::Seen;
@@ -16,7 +17,7 @@ use crate::controllers::error::Error;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, is_there};
-use crate::domain::ids::{ObjectName, ProviderId};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
 use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
@@ -59,21 +60,16 @@ impl Provider {
         fingerprint: i64,
         name: &ObjectName,
     ) -> Result<ProviderRecord, Error> {
-        let encode = |error| Error::Operator(format!("the spec cannot be encoded: {error}"));
         Ok(ProviderRecord {
             object: uid_of(self)?,
             name: name.clone(),
             provider: valid.account().provider().as_str().to_owned(),
             uid: valid.account().uid().to_owned(),
             alias: valid.alias().map(str::to_owned),
-            labels: serde_json::to_value(self.labels()).map_err(encode)?,
-            scanner_args: serde_json::to_value(valid.settings()).map_err(encode)?,
-            credentials: serde_json::to_value(valid.access()).map_err(encode)?,
-            deletion_policy: match valid.deletion_policy() {
-                DeletionPolicy::Delete => "Delete",
-                DeletionPolicy::Retain => "Retain",
-            }
-            .to_owned(),
+            labels: encoded(self.labels())?,
+            scanner_args: encoded(valid.settings())?,
+            credentials: encoded(valid.access())?,
+            deletion_policy: valid.deletion_policy().as_str().to_owned(),
             suspend: valid.suspend(),
             generation: self.metadata.generation.unwrap_or(0),
             fingerprint,
@@ -82,6 +78,29 @@ impl Provider {
                 .get(annotations::ADOPT)
                 .is_some_and(|value| value == "true"),
         })
+    }
+
+    /// Stores of a refused spec what needs no check: what is to rest must not go on, what is to be
+    /// kept must not be deleted, and what no selector chooses any more must not be seen.
+    pub(super) async fn store_unchecked(
+        &self,
+        object: ObjectUid,
+        name: &ObjectName,
+        tenant: &TenantView,
+        cx: &Context,
+    ) -> Result<(), Error> {
+        let labels = encoded(self.labels())?;
+        let policy = self.spec.deletion_policy.as_str();
+        // As in `store`; and labels change without a new generation.
+        cx.mirrors.forget(object);
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let relabelled =
+            providers::set_unchecked(&mut tx, object, self.spec.suspend, policy, &labels).await?;
+        tx.commit().await?;
+        if relabelled {
+            call_choosers(name, tenant, cx);
+        }
+        Ok(())
     }
 
     /// Writes the row, or says who has the account, and reads what the status shows of it.
@@ -118,6 +137,9 @@ impl Provider {
                     status.last_scan = last.map(shown);
                     if let Some((connected, at)) = connection {
                         self.show_connection(status, connected, at);
+                    } else {
+                        // What an earlier row of the account said of it.
+                        conditions::remove(&mut status.conditions, condition::CONNECTED);
                     }
                     cx.mirrors.set(Mirror {
                         object: record.object,
@@ -130,9 +152,7 @@ impl Provider {
                         cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
                     }
                     if chosen_anew {
-                        cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
-                        cx.wake
-                            .call_all::<ScanSchedule>(std::slice::from_ref(&record.name.namespace));
+                        call_choosers(&record.name, tenant, cx);
                     }
                     return Ok(Ok(id));
                 }
@@ -162,4 +182,16 @@ impl Provider {
         }
         Err(Error::Outdated)
     }
+}
+
+/// Groups and schedules may choose the Provider of this name now, or not any more.
+fn call_choosers(name: &ObjectName, tenant: &TenantView, cx: &Context) {
+    cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
+    cx.wake
+        .call_all::<ScanSchedule>(std::slice::from_ref(&name.namespace));
+}
+
+fn encoded(part: &impl serde::Serialize) -> Result<Value, Error> {
+    serde_json::to_value(part)
+        .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_controller::conditions::ConditionStatus;
+use k8s_controller::conditions::{self, ConditionStatus};
 
 use crate::api::Provider;
 use crate::api::common::{Time, condition};
@@ -122,13 +122,23 @@ impl Provider {
     }
 }
 
+/// Takes out what the status says of a tenant that does not have the account any more: it is
+/// nothing to the next one.
+pub(super) fn forget_tenant(status: &mut ProviderStatus) {
+    (status.tenant, status.provider_id) = (None, None);
+    (status.last_scan, status.deletion) = (None, None);
+    for kind in [condition::CONNECTED, condition::CREDENTIALS_RESOLVED] {
+        conditions::remove(&mut status.conditions, kind);
+    }
+}
+
 pub(super) fn shown(last: scans::LastScan) -> LastScan {
     LastScan {
         name: Some(last.name),
         id: Some(last.id.to_string()),
         state: Some(last.state),
         completed_at: last.completed_at.map(seconds).map(Time),
-        fail: Some(last.fail),
-        total: Some(last.total),
+        fail: last.fail,
+        total: last.total,
     }
 }

@@ -23,13 +23,17 @@ use crate::store::{deletion, tenants};
 pub(super) struct Claims {
     pub(super) held: BTreeSet<String>,
     pub(super) refused: Vec<(Reason, String)>,
+    /// The first thing that went wrong.
+    pub(super) failed: Option<Error>,
 }
 
-/// Claims every namespace the spec names and may have.
+/// Claims every namespace the spec names and may have. What goes wrong in one of them, where its
+/// users may have a hand in it, keeps no other from being claimed.
 pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
     let mut claims = Claims {
         held: BTreeSet::new(),
         refused: Vec::new(),
+        failed: None,
     };
     for namespace in BTreeSet::from_iter(tenant.spec.namespaces.clone()) {
         if is_denied(&namespace, cx) {
@@ -59,7 +63,9 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
         };
         match claim {
             Claim::Held => {
-                access::grant(cx, &namespace).await?;
+                if let Err(error) = access::grant(cx, &namespace).await {
+                    note(&mut claims.failed, &namespace, error);
+                }
                 claims.held.insert(namespace);
             }
             Claim::Lost { to } => {
@@ -71,6 +77,14 @@ pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result
         }
     }
     Ok(claims)
+}
+
+/// Keeps the first failure for the status; the log has all of them.
+pub(super) fn note(failed: &mut Option<Error>, namespace: &str, error: Error) {
+    tracing::warn!(namespace, %error, "going on with the other namespaces");
+    if failed.is_none() {
+        *failed = Some(error.in_namespace(namespace));
+    }
 }
 
 fn is_denied(namespace: &str, cx: &Context) -> bool {
@@ -90,10 +104,13 @@ fn is_in_reach(namespace: &String, cx: &Context) -> bool {
 pub(super) struct Released {
     pub(super) any: bool,
     pub(super) waiting: Option<String>,
+    /// The first thing that went wrong.
+    pub(super) failed: Option<Error>,
 }
 
 /// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
-/// this tenant, wholly, before anybody else can have the namespace.
+/// this tenant, wholly, before anybody else can have the namespace. One whose right cannot be
+/// taken back stays the tenant's, and keeps no other from being given back.
 pub(super) async fn release(
     id: TenantId,
     wanted: &[String],
@@ -116,17 +133,21 @@ pub(super) async fn release(
         return Ok(Released {
             any: false,
             waiting: Some(message),
+            failed: None,
         });
     }
+    let mut released = Released {
+        any: false,
+        waiting: None,
+        failed: None,
+    };
     let started = Instant::now();
     for namespace in &unwanted {
         while deletion::schedules_step(&cx.store, id, namespace).await? > 0 {
             if started.elapsed() >= DELETION_SLICE {
                 let message = format!("Deleting the due times of schedules in {namespace}.");
-                return Ok(Released {
-                    any: false,
-                    waiting: Some(message),
-                });
+                released.waiting = Some(message);
+                return Ok(released);
             }
         }
     }
@@ -134,13 +155,14 @@ pub(super) async fn release(
         let mut tx = cx.store.tenant(id).await?;
         tenants::forget_namespace(&mut tx, namespace).await?;
         tx.commit().await?;
-        access::revoke(cx, namespace).await?;
+        if let Err(error) = access::revoke(cx, namespace).await {
+            note(&mut released.failed, namespace, error);
+            continue;
+        }
         claims::release(&cx.admin, id, namespace).await?;
+        released.any = true;
     }
-    Ok(Released {
-        any: !unwanted.is_empty(),
-        waiting: None,
-    })
+    Ok(released)
 }
 
 impl Tenant {
