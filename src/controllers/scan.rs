@@ -60,9 +60,7 @@ impl Reconcile for Scan {
                 return self.outlive(status, cx).await;
             }
             None if self.is_cancelled() => {
-                let mut tx = cx.store.tenant(tenant.id).await?;
-                schedules::skip(&mut tx, &name).await?;
-                tx.commit().await?;
+                self.give_up_slot(&name, &tenant, cx).await?;
                 return self.never(status, cx).await;
             }
             None => match self.enqueue(&name, object, &tenant, cx).await? {
@@ -117,11 +115,7 @@ impl Reconcile for Scan {
         // Deleted in its first pass: a slot that led to it leads nowhere now.
         let name = super::name_of(self);
         if let Some(tenant) = cx.tenancy.of(&name.namespace) {
-            let mut tx = cx.store.tenant(tenant.id).await?;
-            if self.own_slot(&mut tx, &name).await?.is_some() {
-                schedules::skip(&mut tx, &name).await?;
-                tx.commit().await?;
-            }
+            self.give_up_slot(&name, &tenant, cx).await?;
         }
         Ok(Cleanup::Done)
     }
@@ -254,6 +248,21 @@ impl Scan {
         }
         self.expire(report::ended(row), row.completed_at, self.ttl(), cx)
             .await
+    }
+
+    /// The slot that led to it leads nowhere now.
+    async fn give_up_slot(
+        &self,
+        name: &ObjectName,
+        tenant: &TenantView,
+        cx: &Context,
+    ) -> Result<(), Error> {
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        if self.own_slot(&mut tx, name).await?.is_some() {
+            schedules::skip(&mut tx, name).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     fn is_cancelled(&self) -> bool {
