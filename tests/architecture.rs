@@ -359,6 +359,50 @@ fn names_say_what_a_thing_is() {
     }
 }
 
+/// Row security is the wall; this is the door beside it. A statement that names its tenant finds no
+/// other's rows even where a policy were missing, and uses the indexes, which begin with the tenant.
+#[test]
+fn every_statement_over_a_tenants_table_names_its_tenant() {
+    let mut tables = Vec::new();
+    let protected = Regex::new(r"protect\('([a-z_]+)'").unwrap();
+    for entry in std::fs::read_dir(top().join("migrations")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        tables.extend(
+            protected
+                .captures_iter(&text)
+                .map(|found| found[1].to_owned()),
+        );
+    }
+    // Its own rows are known by their id.
+    tables.retain(|table| table != "tenants");
+    assert!(tables.len() > 15, "{tables:?}");
+    let named = format!(r"\b(?:from|join|into|update)\s+(?:{})\b", tables.join("|"));
+    let named = Regex::new(&named).unwrap();
+    let literal = Regex::new(r##"(?s)r#"(.*?)"#|"((?:[^"\\]|\\.)*)""##).unwrap();
+    let mut statements = 0;
+    for source in sources() {
+        if source.chapter != "store" {
+            continue;
+        }
+        let program = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+        for found in literal.captures_iter(&code(program)) {
+            let statement = found
+                .get(1)
+                .or(found.get(2))
+                .map_or("", |text| text.as_str());
+            if named.is_match(statement) {
+                statements += 1;
+                assert!(
+                    statement.contains("tenant_id"),
+                    "{}: {statement}",
+                    source.path.display()
+                );
+            }
+        }
+    }
+    assert!(statements > 60, "{statements}");
+}
+
 #[test]
 fn every_reason_is_explained_and_nothing_else() {
     let page = std::fs::read_to_string(top().join("docs/reasons.md")).unwrap();

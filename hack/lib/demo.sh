@@ -38,7 +38,7 @@ choose_cluster() {
 remember_cluster() {
   mkdir -p "$STATE"
   echo "$CLUSTER" >"$STATE/cluster"
-  echo "$CONTEXT" >"$STATE/context"
+  printf '%s' "$CONTEXT" >"$STATE/context" # empty for a cluster of our own
 }
 
 find_tools() {
