@@ -75,14 +75,14 @@ use super::common::{Condition, LocalRef, ScanSettings, Time, conditions, status_
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.reason",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why, in a word",
         priority = 1
     ),
     printcolumn(
         name = "Status",
         type_ = "string",
-        json_path = ".status.message",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
         description = "Why",
         priority = 1
     ),

@@ -96,7 +96,10 @@ impl Reconcile for Tenant {
         if let Some(error) = failed {
             return Err(error);
         }
-        let settled = Outcome::settled(format!("Holds {} namespaces.", claimed.held.len()));
+        let settled = Outcome::settled(match claimed.held.len() {
+            1 => "Holds 1 namespace.".to_owned(),
+            many => format!("Holds {many} namespaces."),
+        });
         Ok(if released.any {
             // A pass that was under way may have stored something there meanwhile.
             settled.again_in(Duration::from_secs(10))

@@ -5,11 +5,12 @@ use std::process::{Command, Output, Stdio};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use prowler_operator::api;
+use prowler_operator::api::{self, Scan};
 use serde_json::json;
 
 use super::crds::{Place, sound};
 use crate::support::apiserver::{ApiServer, tool};
+use crate::support::operator::Operator;
 
 /// Runs kubectl with this on its standard input.
 async fn kubectl(args: &[&str], input: &str) -> Output {
@@ -136,6 +137,18 @@ async fn explain_describes_the_fields() {
     }
     let text = out(&kubectl(&["explain", "prowlerproviders"], "").await);
     assert!(text.contains("An account to scan"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_waits_shows_why_among_its_columns() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.scan(&world, "s", "nobody").await;
+    operator.follow::<Scan>(&world.namespace, "s").await;
+    let args = ["get", "pscan", "-n", &world.namespace, "-o", "wide"];
+    let table = out(&kubectl(&args, "").await);
+    let shown = "ProviderNotFound   No stored Provider here is named nobody.";
+    assert!(table.contains(shown), "{table}");
 }
 
 /// The YAML of a page: fenced as such, or fed to a command.
