@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -130,6 +130,14 @@ where
         .items
         .iter()
         .any(|object| object.metadata.uid.as_deref() == Some(uid)))
+}
+
+/// Deletes the object of this uid, and none that has its name by now.
+fn only(uid: Option<String>) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid,
+        resource_version: None,
+    })
 }
 
 macro_rules! api_of {

@@ -78,14 +78,8 @@ impl ControllerArgs {
     /// Whether passes would find a connection: those that wait longer than the pool's patience
     /// fail as if the database were away, all at once and again and again.
     pub fn check(&self) -> Result<(), String> {
-        let (passes, pool) = (u32::from(self.concurrency), self.user.database_pool_size);
-        if passes < pool {
-            return Ok(());
-        }
-        Err(format!(
-            "--concurrency {passes} needs a database pool of more than {passes} connections, not {pool}: \
-             lower CONCURRENCY or raise DATABASE_POOL_SIZE"
-        ))
+        self.user
+            .leaves_room("concurrency", "CONCURRENCY", self.concurrency)
     }
 }
 

@@ -49,6 +49,22 @@ pub struct UserDatabaseArgs {
     pub database_pool_size: u32,
 }
 
+impl UserDatabaseArgs {
+    /// Refuses a pool that `users`, set by the flag and the variable of this name, would take up
+    /// wholly: whoever comes then waits longer than the pool's patience, as if the database were
+    /// away.
+    pub fn leaves_room(&self, flag: &str, variable: &str, users: u16) -> Result<(), String> {
+        let pool = self.database_pool_size;
+        if u32::from(users) < pool {
+            return Ok(());
+        }
+        Err(format!(
+            "--{flag} {users} needs a database pool of more than {users} connections, not {pool}: \
+             lower {variable} or raise DATABASE_POOL_SIZE"
+        ))
+    }
+}
+
 /// The owner of the schema.
 #[derive(Debug, Clone, Args)]
 pub struct AdminDatabaseArgs {

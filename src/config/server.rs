@@ -89,16 +89,11 @@ pub struct ServerArgs {
 impl ServerArgs {
     /// Refuses settings that defeat each other, in a sentence that names both.
     pub fn check(&self) -> Result<(), String> {
-        let (files, pool) = (
-            u32::from(self.max_publications),
-            self.user.database_pool_size,
-        );
-        if files >= pool {
-            return Err(format!(
-                "--max-publications {files} needs a database pool of more than {files} connections, not {pool}: \
-                 lower MAX_PUBLICATIONS or raise DATABASE_POOL_SIZE"
-            ));
-        }
+        self.user.leaves_room(
+            "max-publications",
+            "MAX_PUBLICATIONS",
+            self.max_publications,
+        )?;
         let (body, spool) = (self.max_upload_bytes, self.max_spool_bytes);
         if body > spool {
             return Err(format!(

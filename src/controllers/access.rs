@@ -4,11 +4,11 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Api;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
 
-use super::Context;
 use super::driver::is_not_found;
 use super::error::Error;
+use super::{Context, only};
 use crate::api::FIELD_MANAGER;
 
 /// Makes sure that the controller may read the labelled Secrets of `namespace`. A namespace
@@ -34,11 +34,7 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
         && found.role_ref != wanted.role_ref
     {
         // A user of the namespace was first; which role a binding gives can never be changed.
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: found.metadata.uid,
-            resource_version: None,
-        });
-        remove(&api, &name, &params).await?;
+        remove(&api, &name, &only(found.metadata.uid)).await?;
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(&wanted)).await?;

@@ -50,9 +50,8 @@ fn waits_for(provider: &DeserializeGuard<Provider>) -> Option<&str> {
     let Ok(provider) = &provider.0 else {
         return Some(Reason::MalformedObject.as_str());
     };
-    let conditions = provider.conditions().iter();
+    let mut conditions = provider.conditions().iter();
     conditions
-        .filter(|c| c.type_ == condition::READY && c.status != "True")
+        .find(|c| c.type_ == condition::READY && c.status != "True")
         .map(|c| c.reason.as_str())
-        .next()
 }

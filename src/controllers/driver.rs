@@ -228,16 +228,14 @@ async fn failed<K: Reconcile>(
         }
     };
     let stalled = matches!(readiness, Readiness::Stalled { .. });
+    let mut told = true;
     if (stalled || attempt >= SHOWN_FROM_ATTEMPT)
         && let Err(error) = report(object, status, &readiness, cx).await
     {
         tracing::debug!(%error, "the status was not written");
-        return (
-            Action::requeue(backoff(attempt, cx.clock.jitter())),
-            reason.as_str(),
-        );
+        told = false;
     }
-    let next = if stalled {
+    let next = if stalled && told {
         Action::await_change()
     } else {
         Action::requeue(backoff(attempt, cx.clock.jitter()))

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::domain::provider::Violation;
 use crate::domain::reason::Reason;
 use crate::store::StoreError;
@@ -109,6 +112,12 @@ pub fn backoff(attempt: u32, jitter: f64) -> Duration {
         .powi(i32::try_from(attempt.min(9)).unwrap_or(9))
         .min(300.0);
     Duration::from_secs_f64(base * (0.75 + 0.5 * jitter))
+}
+
+/// JSON of what is stored; `what` begins the sentence of an error that plain data never meets.
+pub(super) fn encoded(what: &str, part: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(part)
+        .map_err(|error| Error::Operator(format!("{what} cannot be encoded: {error}")))
 }
 
 /// All of them, one sentence each.

@@ -4,12 +4,12 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::driver::is_not_found;
 use super::error::Error;
+use super::{Context, only};
 use crate::api::FIELD_MANAGER;
 use crate::dispatch::job::SPEC_HASH;
 use crate::domain::ids::{ObjectUid, TenantId};
@@ -155,13 +155,9 @@ pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Er
 pub async fn delete(cx: &Context, job: &JobRef, uid: ObjectUid) -> Result<(), Error> {
     let api: Api<Job> = Api::namespaced(cx.client.clone(), &job.name.namespace);
     let params = DeleteParams {
-        // The uid keeps a later Job of the same name safe from an old copy's order.
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_string()),
-            resource_version: None,
-        }),
         propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
+        // A later Job of the same name is safe from an old copy's order.
+        ..only(Some(uid.to_string()))
     };
     match api.delete(&job.name.name, &params).await {
         Ok(_) => Ok(()),

@@ -149,7 +149,7 @@ pub fn ceilings(tenant: &TenantView, cx: &Context) -> Ceilings {
     let text = |wish: Option<Quantity>, ceiling: &str| {
         wish.map_or_else(
             || ceiling.to_owned(),
-            |Quantity(wish)| smaller(&wish, ceiling),
+            |Quantity(wish)| quantity::smaller(&wish, ceiling).to_owned(),
         )
     };
     Ceilings {
@@ -190,13 +190,4 @@ pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i
     ))?;
     let next = had.saturating_add(had / 2).min(ceiling);
     (next > had).then_some(next)
-}
-
-fn smaller(one: &str, other: &str) -> String {
-    if quantity::exceeds(one, other) {
-        other
-    } else {
-        one
-    }
-    .to_owned()
 }

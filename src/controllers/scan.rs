@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
-use kube::api::{DeleteParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 
 use self::enqueue::Enqueued;
@@ -20,7 +19,7 @@ use super::error::Error;
 use super::scan_schedule::seconds;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, HasApi, jobs, placed};
+use super::{Context, HasApi, jobs, only, placed};
 use crate::api::scan::{ScanState, ScanStatus};
 use crate::api::{Provider, Scan, ScanSchedule, Tenant};
 use crate::domain::ids::{ObjectName, ObjectUid, TenantId};
@@ -311,11 +310,7 @@ impl Scan {
             return Ok(outcome.again_in(pause));
         }
         let api = Self::api(cx, self.meta().namespace.as_deref());
-        // This object, not one that has its name by now.
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: self.meta().uid.clone(),
-            resource_version: None,
-        });
+        let params = only(self.meta().uid.clone());
         match api.delete(&super::name_of(self).name, &params).await {
             Ok(_) => Ok(outcome),
             Err(error) if is_not_found(&error) => Ok(outcome),

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 pub(super) use self::made::is_made_for;
 use super::dependencies::awaited;
 use super::driver::{Cleanup, Outcome, Reconcile};
-use super::error::{Error, sentences};
+use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
@@ -159,10 +159,8 @@ impl ScanSchedule {
 
     fn record(&self, name: &ObjectName) -> Result<ScheduleRecord, Error> {
         let spec = &self.spec;
-        let scanner_args =
-            serde_json::to_value(spec.scan.clone().unwrap_or_default()).map_err(|error| {
-                Error::Operator(format!("the scan settings cannot be encoded: {error}"))
-            })?;
+        let wishes = spec.scan.clone().unwrap_or_default();
+        let scanner_args = encoded("the scan settings", &wishes)?;
         Ok(ScheduleRecord {
             object: uid_of(self)?,
             name: name.clone(),

@@ -11,7 +11,7 @@ use self::limits::violations;
 use self::namespaces::{claim, note, release};
 use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
-use super::error::Error;
+use super::error::{Error, encoded};
 use super::{Context, provider};
 use crate::api::Tenant;
 use crate::api::common::DeletionPolicy;
@@ -169,8 +169,7 @@ impl Tenant {
 
     fn record(&self, limits: &Limits) -> Result<TenantRecord, Error> {
         let wishes = self.spec.limits.clone().unwrap_or_default();
-        let spec = serde_json::to_value(&self.spec)
-            .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))?;
+        let spec = encoded("the spec", &self.spec)?;
         Ok(TenantRecord {
             object: uid_of(self)?,
             name: self.name_any(),

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use serde_json::Value;
 
 use super::redact::tail;
@@ -279,12 +279,11 @@ fn stage(pod: &Pod) -> Stage {
     let Some(status) = pod.status.as_ref() else {
         return Stage::Starting;
     };
-    let running = |state: Option<&ContainerState>| state.is_some_and(|s| s.running.is_some());
-    let done = |state: Option<&ContainerState>| state.is_some_and(|s| s.terminated.is_some());
-    let scan = find(status.init_container_statuses.as_deref(), SCAN).and_then(|c| c.state.as_ref());
-    if done(scan) {
+    let scan = find(status.init_container_statuses.as_deref(), SCAN);
+    let state = scan.and_then(|scan| scan.state.as_ref());
+    if ended(scan).is_some() {
         Stage::Ingesting
-    } else if running(scan) {
+    } else if state.is_some_and(|state| state.running.is_some()) {
         Stage::Scanning
     } else {
         Stage::Starting

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use crate::api::common::{Amounts, Quantity, ScanSettings};
 use crate::config::file::FileConfig;
 use crate::domain::limits::Ceilings;
-use crate::domain::quantity;
+use crate::domain::quantity::{exceeds, smaller};
 
 const CPU: &str = "cpu";
 const MEMORY: &str = "memory";
@@ -75,7 +75,7 @@ pub fn memory(
     let limit = limit(settings, MEMORY, default, Some(&ceilings.memory));
     let needed = needed.map(|bytes| bytes.to_string());
     let limit = needed
-        .filter(|needed| quantity::exceeds(needed, &limit))
+        .filter(|needed| exceeds(needed, &limit))
         .unwrap_or(limit);
     smaller(&limit, &ceilings.memory).to_owned()
 }
@@ -87,7 +87,7 @@ fn limit(settings: &ScanSettings, name: &str, default: &str, ceiling: Option<&st
     }
     let default = ceiling.map_or(default, |ceiling| smaller(default, ceiling));
     wish(settings, Side::Requests, name)
-        .filter(|request| quantity::exceeds(request, default))
+        .filter(|request| exceeds(request, default))
         .unwrap_or(default)
         .to_owned()
 }
@@ -118,14 +118,6 @@ fn wish<'a>(settings: &'a ScanSettings, side: Side, name: &str) -> Option<&'a st
 
 fn text<'a>(amounts: &'a BTreeMap<String, Quantity>, name: &str) -> Option<&'a str> {
     amounts.get(name).map(|Quantity(text)| text.as_str())
-}
-
-fn smaller<'a>(one: &'a str, other: &'a str) -> &'a str {
-    if quantity::exceeds(one, other) {
-        other
-    } else {
-        one
-    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ pub fn exceeds(wish: &str, ceiling: &str) -> bool {
     }
 }
 
+/// The one that is less; what cannot be read counts as more.
+pub fn smaller<'a>(one: &'a str, other: &'a str) -> &'a str {
+    if exceeds(one, other) { other } else { one }
+}
+
 /// Numerator and denominator of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let decimal = |exponent: u32| Some((10_i128.pow(exponent), 1));

@@ -44,6 +44,18 @@ impl Broken {
         serde_json::to_value(self.api.get(&self.name).await.unwrap()).unwrap()
     }
 
+    /// Changes a field as it is stored, and waits until the API server's own cache knows.
+    async fn damage<K: Kind>(&self, operator: &Operator, field: &str, damaged: Value) {
+        let damage = |object: &mut Value| object["spec"][field] = damaged.clone();
+        operator
+            .server
+            .rewrite::<K>(&self.namespace, &self.name, damage)
+            .await;
+        while self.read().await["spec"][field] != damaged {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn patch(&self, patch: Value) {
         let params = PatchParams::default();
         let patch = Patch::Merge(&patch);
@@ -89,12 +101,7 @@ async fn law<K: Reconcile + Placed>(
     operator.apply::<K>(namespace, name, spec).await;
     // It has its finalizer from better days.
     pass().await;
-    let damage = |object: &mut Value| object["spec"][field] = damaged.clone();
-    operator.server.rewrite::<K>(namespace, name, damage).await;
-    // The API server's own cache learns of it in a moment.
-    while broken.read().await["spec"][field] != damaged {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    broken.damage::<K>(operator, field, damaged).await;
 
     // Whichever call goes wrong on the way to saying so, it is tried again.
     operator.api.reset();
@@ -190,14 +197,9 @@ async fn one_whose_status_cannot_be_written_either_says_so_in_an_event() {
         .apply::<ProviderGroup>(&world.namespace, &broken.name, spec)
         .await;
     // A rule of the definition looks into selectors, and finds nothing it can look into.
-    let damage = |object: &mut Value| object["spec"]["selector"] = json!(5);
-    operator
-        .server
-        .rewrite::<ProviderGroup>(&world.namespace, &broken.name, damage)
+    broken
+        .damage::<ProviderGroup>(&operator, "selector", json!(5))
         .await;
-    while broken.read().await["spec"]["selector"] != json!(5) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     let again = operator
         .pass::<ProviderGroup>(&world.namespace, &broken.name)
         .await;

@@ -1,6 +1,7 @@
 //! Every rule about isolation finds its fault: each is broken on purpose, examined, undone.
 
 use prowler_operator::store::isolation::{self, Finding, Severity};
+use sqlx::PgConnection;
 
 use crate::support::db::{Db, run};
 
@@ -188,8 +189,8 @@ const BREACHES: [(&str, &str, &str, Severity); 30] = [
     ),
 ];
 
-#[tokio::test]
-async fn each_breach_is_found_and_named() {
+/// A database with partitions, as its owner sees it.
+async fn with_partitions() -> (Db, PgConnection) {
     let db = Db::new().await;
     prowler_operator::store::partitions::ensure_months(
         &db.admin().await,
@@ -198,7 +199,13 @@ async fn each_breach_is_found_and_named() {
     )
     .await
     .unwrap();
-    let mut conn = db.admin_conn().await;
+    let conn = db.admin_conn().await;
+    (db, conn)
+}
+
+#[tokio::test]
+async fn each_breach_is_found_and_named() {
+    let (_db, mut conn) = with_partitions().await;
     for (breach, object, words, severity) in BREACHES {
         run(&mut conn, "begin").await;
         run(&mut conn, breach).await;
@@ -224,15 +231,7 @@ fn cure(finding: &Finding) -> &str {
 
 #[tokio::test]
 async fn a_policy_that_is_missing_is_named_with_table_and_command_and_the_cure_is_one() {
-    let db = Db::new().await;
-    prowler_operator::store::partitions::ensure_months(
-        &db.admin().await,
-        "2026-11-05T00:00:00Z".parse().unwrap(),
-        1,
-    )
-    .await
-    .unwrap();
-    let mut conn = db.admin_conn().await;
+    let (_db, mut conn) = with_partitions().await;
     for table in ["scans", "tenants", "findings", "findings_2026_nov"] {
         for command in ["select", "insert", "update", "delete"] {
             let breach = format!("drop policy {table}_{command} on {table}");

@@ -7,7 +7,7 @@ use prowler_operator::domain::ids::ProviderId;
 use prowler_operator::domain::reason::Reason;
 use prowler_operator::ingest::{Outcome, Wait};
 use prowler_operator::store::deletion;
-use prowler_operator::store::publication::Standing;
+use prowler_operator::store::publication::{Attempt, Standing};
 use serde_json::{Value, json};
 
 use crate::support::ocsf::{array, file, record};
@@ -552,45 +552,43 @@ async fn two_uploads_of_one_attempt_at_once_publish_once() {
     assert_eq!(world.count("findings").await, 3000);
 }
 
+/// The outcome of a large file of which nothing is kept, because a row is changed while it is being
+/// published; the change is not held up by that.
+async fn meanwhile(world: &World, attempt: &Attempt, change: &str) -> Outcome {
+    let records: Vec<_> = (0..20_000).map(|n| record("c", &n.to_string())).collect();
+    let file = file(&records);
+    let changed = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let begun = std::time::Instant::now();
+        world.admin(change).await;
+        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
+    };
+    let (outcome, ()) = tokio::join!(world.publish(attempt, &file), changed);
+    assert_eq!(world.stored().await, []);
+    outcome
+}
+
 #[tokio::test]
 async fn a_scan_cancelled_while_its_findings_are_on_their_way_stays_cancelled() {
     let world = World::new().await;
-    let records: Vec<_> = (0..20_000).map(|n| record("c", &n.to_string())).collect();
-    let file = file(&records);
     let attempt = world.scan().await;
-    let cancel = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        // Not held up by the publication.
-        let begun = std::time::Instant::now();
-        world
-            .admin("update scans set state = 'cancelled', reason = 'Cancelled'")
-            .await;
-        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
-    };
-    let (outcome, ()) = tokio::join!(world.publish(&attempt, &file), cancel);
-    assert_eq!(outcome, Outcome::Closed(Standing::Stale));
-    assert_eq!(world.stored().await, []);
+    let cancel = "update scans set state = 'cancelled', reason = 'Cancelled'";
+    assert_eq!(
+        meanwhile(&world, &attempt, cancel).await,
+        Outcome::Closed(Standing::Stale)
+    );
     assert_eq!(world.state(&attempt).await.0, "cancelled");
 }
 
 #[tokio::test]
 async fn a_provider_deleted_while_its_findings_are_on_their_way_takes_none() {
     let world = World::new().await;
-    let records: Vec<_> = (0..20_000).map(|n| record("c", &n.to_string())).collect();
-    let file = file(&records);
     let attempt = world.scan().await;
-    let delete = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        // Not held up by the publication.
-        let begun = std::time::Instant::now();
-        world
-            .admin("update providers set is_deleted = true, deleted_at = now()")
-            .await;
-        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
-    };
-    let (outcome, ()) = tokio::join!(world.publish(&attempt, &file), delete);
-    assert_eq!(outcome, Outcome::Closed(Standing::ProviderDeleted));
-    assert_eq!(world.stored().await, []);
+    let delete = "update providers set is_deleted = true, deleted_at = now()";
+    assert_eq!(
+        meanwhile(&world, &attempt, delete).await,
+        Outcome::Closed(Standing::ProviderDeleted)
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_controller::conditions;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::show::shown;
 use crate::api::common::condition;
@@ -13,7 +13,7 @@ use crate::api::provider::ProviderStatus;
 use crate::api::{Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
 use crate::controllers::credentials::Seen;
 use crate::controllers::driver::Outcome;
-use crate::controllers::error::Error;
+use crate::controllers::error::{Error, encoded};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, is_there};
@@ -24,6 +24,8 @@ use crate::domain::reason::Reason;
 use crate::store::admin::ownership::Mirror;
 use crate::store::providers::{self, ProviderRecord, Stored};
 use crate::store::{Change, scans};
+
+const SPEC: &str = "the spec";
 
 impl Provider {
     /// A hash over everything a pass depends on. Equal to the stored one: nothing to do.
@@ -66,9 +68,9 @@ impl Provider {
             provider: valid.account().provider().as_str().to_owned(),
             uid: valid.account().uid().to_owned(),
             alias: valid.alias().map(str::to_owned),
-            labels: encoded(self.labels())?,
-            scanner_args: encoded(valid.settings())?,
-            credentials: encoded(valid.access())?,
+            labels: encoded(SPEC, self.labels())?,
+            scanner_args: encoded(SPEC, valid.settings())?,
+            credentials: encoded(SPEC, valid.access())?,
             deletion_policy: valid.deletion_policy().as_str().to_owned(),
             suspend: valid.suspend(),
             generation: self.metadata.generation.unwrap_or(0),
@@ -89,7 +91,7 @@ impl Provider {
         tenant: &TenantView,
         cx: &Context,
     ) -> Result<(), Error> {
-        let labels = encoded(self.labels())?;
+        let labels = encoded(SPEC, self.labels())?;
         let policy = self.spec.deletion_policy.as_str();
         // As in `store`; and labels change without a new generation.
         cx.mirrors.forget(object);
@@ -189,9 +191,4 @@ fn call_choosers(name: &ObjectName, tenant: &TenantView, cx: &Context) {
     cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
     cx.wake
         .call_all::<ScanSchedule>(std::slice::from_ref(&name.namespace));
-}
-
-fn encoded(part: &impl serde::Serialize) -> Result<Value, Error> {
-    serde_json::to_value(part)
-        .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))
 }

@@ -6,7 +6,7 @@ use super::load;
 use crate::api::Scan;
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
-use crate::controllers::error::Error;
+use crate::controllers::error::{Error, encoded};
 use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
@@ -62,10 +62,8 @@ impl Scan {
             let waiting = Outcome::progressing(reason, why);
             return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
         };
-        let scanner_args = serde_json::to_value(self.spec.scan.clone().unwrap_or_default())
-            .map_err(|error| {
-                Error::Operator(format!("the scan settings cannot be encoded: {error}"))
-            })?;
+        let wishes = self.spec.scan.clone().unwrap_or_default();
+        let scanner_args = encoded("the scan settings", &wishes)?;
         let scan = NewScan {
             id: ScanId(cx.clock.uuid7()),
             object,

@@ -104,16 +104,15 @@ impl ScanSchedule {
                 "{} due times up to {} passed without a scan.",
                 missed.count, missed.last
             );
-            cx.tell(
-                self,
-                EventType::Warning,
-                Reason::MissedSchedule,
-                "Schedule",
-                &note,
-            )
-            .await;
+            self.tell_missed(&note, cx).await;
         }
         Ok(due.next)
+    }
+
+    pub(super) async fn tell_missed(&self, note: &str, cx: &Context) {
+        let reason = Reason::MissedSchedule;
+        cx.tell(self, EventType::Warning, reason, "Schedule", note)
+            .await;
     }
 
     /// A Provider whose last slot waits for its Scan needs no other: else each due time that

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_controller::events::EventType;
-use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{ObjectMeta, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
 
@@ -12,7 +12,7 @@ use crate::api::scan::{ScanSpec, Trigger};
 use crate::api::{FIELD_MANAGER, Scan, ScanSchedule};
 use crate::controllers::error::Error;
 use crate::controllers::tenancy::TenantView;
-use crate::controllers::{Context, HasApi};
+use crate::controllers::{Context, HasApi, only};
 use crate::domain::ids::{ObjectName, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::store::providers::Listed;
@@ -135,14 +135,7 @@ impl ScanSchedule {
                 "The due time {} of Provider {} passed without a scan: its name, {}, is that of a Scan which this schedule did not make.",
                 slot.due_at, slot.provider_name, slot.scan_name
             );
-            cx.tell(
-                self,
-                EventType::Warning,
-                Reason::MissedSchedule,
-                "Schedule",
-                &note,
-            )
-            .await;
+            self.tell_missed(&note, cx).await;
         }
         Ok(())
     }
@@ -201,10 +194,7 @@ impl ScanSchedule {
         drop(tx);
         for scan in expired {
             let api = Scan::api(cx, Some(&scan.name.namespace));
-            let params = DeleteParams::default().preconditions(Preconditions {
-                uid: Some(scan.object.to_string()),
-                resource_version: None,
-            });
+            let params = only(Some(scan.object.to_string()));
             match api.delete(&scan.name.name, &params).await {
                 Ok(_) => {}
                 // The object went without its finalizer; another may have its name.

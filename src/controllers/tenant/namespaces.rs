@@ -20,6 +20,7 @@ use crate::domain::reason::Reason;
 use crate::store::admin::claims::{self, Claim};
 use crate::store::{deletion, tenants};
 
+#[derive(Default)]
 pub(super) struct Claims {
     pub(super) held: BTreeSet<String>,
     pub(super) refused: Vec<(Reason, String)>,
@@ -30,11 +31,7 @@ pub(super) struct Claims {
 /// Claims every namespace the spec names and may have. What goes wrong in one of them, where its
 /// users may have a hand in it, keeps no other from being claimed.
 pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
-    let mut claims = Claims {
-        held: BTreeSet::new(),
-        refused: Vec::new(),
-        failed: None,
-    };
+    let mut claims = Claims::default();
     for namespace in BTreeSet::from_iter(tenant.spec.namespaces.clone()) {
         if is_denied(&namespace, cx) {
             let message = format!(
@@ -101,6 +98,7 @@ fn is_in_reach(namespace: &String, cx: &Context) -> bool {
     listed.is_empty() || listed.contains(namespace)
 }
 
+#[derive(Default)]
 pub(super) struct Released {
     pub(super) any: bool,
     pub(super) waiting: Option<String>,
@@ -128,19 +126,12 @@ pub(super) async fn release(
     for namespace in &unwanted {
         retire(id, Some(namespace), cx).await?;
     }
+    let mut released = Released::default();
     // Also what an earlier pass began to give back and the spec names again by now.
     if let Some(Cleanup::Waiting { message, .. }) = empty(id, false, cx).await? {
-        return Ok(Released {
-            any: false,
-            waiting: Some(message),
-            failed: None,
-        });
+        released.waiting = Some(message);
+        return Ok(released);
     }
-    let mut released = Released {
-        any: false,
-        waiting: None,
-        failed: None,
-    };
     let started = Instant::now();
     for namespace in &unwanted {
         while deletion::schedules_step(&cx.store, id, namespace).await? > 0 {
