@@ -11,7 +11,9 @@
 
 pub mod account;
 pub mod common;
+pub mod integration;
 pub mod manifest;
+pub mod mute_rule;
 pub mod provider;
 pub mod provider_group;
 pub mod role;
@@ -24,7 +26,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use common::StatusExt;
+pub use integration::Integration;
 pub use manifest::{all_crds, print_crds};
+pub use mute_rule::MuteRule;
 pub use provider::Provider;
 pub use provider_group::ProviderGroup;
 pub use role::Role;

@@ -11,11 +11,13 @@ mod dependencies;
 pub mod driver;
 pub mod error;
 mod installation;
+pub mod integration;
 pub mod jobs;
 pub mod launch;
 pub mod ledger;
 pub mod malformed;
 pub mod mirrors;
+pub mod mute_rule;
 pub mod provider;
 pub mod provider_group;
 pub mod references;
@@ -159,7 +161,15 @@ pub trait HasApi: Sized {
     fn api(cx: &Context, namespace: Option<&str>) -> Api<Self>;
 }
 
-api_of!(Provider, ProviderGroup, Role, ScanSchedule, Scan);
+api_of!(
+    Provider,
+    ProviderGroup,
+    Role,
+    ScanSchedule,
+    Scan,
+    Integration,
+    MuteRule
+);
 
 impl HasApi for api::Tenant {
     fn api(cx: &Context, _: Option<&str>) -> Api<Self> {

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod finding;
 pub mod history;
 pub mod ids;
+pub mod integration;
 pub mod inventory;
 pub mod limits;
 pub mod permission;

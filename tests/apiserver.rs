@@ -30,6 +30,8 @@ mod faults;
 mod groups_and_roles;
 #[path = "apiserver/harness.rs"]
 mod harness;
+#[path = "apiserver/integrations.rs"]
+mod integrations;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
 #[path = "apiserver/laws.rs"]
@@ -38,6 +40,8 @@ mod laws;
 mod ledger;
 #[path = "apiserver/malformed.rs"]
 mod malformed;
+#[path = "apiserver/mute_rules.rs"]
+mod mute_rules;
 #[path = "apiserver/outage.rs"]
 mod outage;
 #[path = "apiserver/providers.rs"]

@@ -81,6 +81,11 @@ impl LocalRef {
     }
 }
 
+/// The default of what is on unless it is switched off.
+pub(super) fn yes() -> bool {
+    true
+}
+
 /// Chooses objects by their labels. Never empty: an empty selector would choose everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

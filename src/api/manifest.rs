@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use super::{Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
 
 /// All definitions, in the order in which they are explained.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
@@ -20,6 +20,8 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
         Role::crd(),
         ScanSchedule::crd(),
         Scan::crd(),
+        Integration::crd(),
+        MuteRule::crd(),
     ]
     .into_iter()
     .map(adjusted)

@@ -1,4 +1,4 @@
-//! What a Provider's credentials name, looked at in the cluster: by metadata on every pass, and
+//! What credentials name, looked at in the cluster: by metadata on every pass, and
 //! by value only when something changed. Values are checked and dropped; they go nowhere.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,10 @@ use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::error::Error;
-use super::references::{self, Found};
+use super::references::{self, Found, User};
 use crate::api::labels;
 use crate::api::provider::Credentials;
 use crate::domain::credentials::{Named, SecretFound, ServiceAccountFound};
-use crate::domain::ids::ObjectName;
 
 /// What the credentials name, by metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,28 +25,29 @@ pub struct Seen {
 pub struct Values(BTreeMap<String, Vec<u8>>);
 
 impl Seen {
-    /// Looks at what `credentials` name, in the watch where it has it.
+    /// Looks at what `credentials` name, in the watch where it has it; `user` is called when
+    /// that changes.
     pub async fn of(
         credentials: Option<&Credentials>,
-        provider: &ObjectName,
+        namespace: &str,
+        user: User,
         cx: &Context,
     ) -> Result<Self, Error> {
         let Some(credentials) = credentials else {
             return Ok(Self::default());
         };
-        let (namespace, name) = (&provider.namespace, &provider.name);
         let mut seen = Self::default();
         if let Some(secret) = &credentials.secret_ref {
             seen.secret = Some(
                 cx.references
-                    .secret(cx, namespace, &secret.name, name)
+                    .secret(cx, namespace, &secret.name, &user)
                     .await?,
             );
         }
         if let Some(account) = &credentials.service_account_name {
             seen.account = Some(
                 cx.references
-                    .service_account(cx, namespace, account, name)
+                    .service_account(cx, namespace, account, &user)
                     .await?,
             );
         }

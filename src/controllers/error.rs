@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::driver::Outcome;
 use crate::domain::provider::Violation;
 use crate::domain::reason::Reason;
 use crate::store::StoreError;
@@ -112,6 +113,19 @@ pub fn backoff(attempt: u32, jitter: f64) -> Duration {
         .powi(i32::try_from(attempt.min(9)).unwrap_or(9))
         .min(300.0);
     Duration::from_secs_f64(base * (0.75 + 0.5 * jitter))
+}
+
+/// What waiting may cure is waited for; what only an edit can is said, and first.
+pub(super) fn refused(violations: &[Violation]) -> Outcome {
+    let mut all = violations.to_vec();
+    all.sort_by_key(|violation| !violation.reason().is_stalled());
+    let first = all
+        .first()
+        .map_or(Reason::DependencyNotReady, Violation::reason);
+    if first.is_stalled() {
+        return Outcome::stalled(first, sentences(&all));
+    }
+    Outcome::progressing(first, sentences(&all)).again_in(Duration::from_mins(1))
 }
 
 /// JSON of what is stored; `what` begins the sentence of an error that plain data never meets.

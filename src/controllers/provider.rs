@@ -8,11 +8,12 @@ use self::show::forget_tenant;
 use super::credentials::Seen;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
+use super::references::User;
 use super::tenant::uid_of;
 use super::{Context, launch, placed};
 use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
-use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule};
+use crate::api::{Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule};
 use crate::domain::ids::ScanId;
 use crate::domain::provider::{self as rules, Found};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
@@ -32,7 +33,8 @@ impl Reconcile for Provider {
             // Its namespace changed hands and no pass came in between.
             forget_tenant(status);
         }
-        let seen = Seen::of(self.spec.credentials.as_ref(), &name, cx).await?;
+        let user = User::Provider(name.name.clone());
+        let seen = Seen::of(self.spec.credentials.as_ref(), &name.namespace, user, cx).await?;
         let (ceilings, images) = (launch::ceilings(&tenant, cx), launch::images(cx));
         let fingerprint = self.fingerprint(&seen, &ceilings, &images)?;
         let object = uid_of(self)?;
@@ -124,6 +126,8 @@ pub(super) async fn retell_namespaces(cx: &Context) -> Result<(), Error> {
         cx.wake.call_all::<Role>(&changed);
         cx.wake.call_all::<ScanSchedule>(&changed);
         cx.wake.call_all::<Scan>(&changed);
+        cx.wake.call_all::<Integration>(&changed);
+        cx.wake.call_all::<MuteRule>(&changed);
         cx.wake.admission.notify_one();
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! What Providers point at: labelled Secrets and annotated service accounts, watched by
-//! metadata only, so that one that appears, changes or goes wakes the Providers that name it.
+//! What Providers and Integrations point at: labelled Secrets and annotated service accounts,
+//! watched by metadata only, so that one that appears, changes or goes wakes those that name it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 
 use super::Context;
 use super::error::Error;
-use crate::api::{Provider, annotations, labels};
+use crate::api::{Integration, Provider, annotations, labels};
 
-/// What is known of an object a Provider names.
+/// What is known of an object that credentials name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// It is there and its owner allows its use.
@@ -32,12 +32,21 @@ pub enum Found {
     Missing,
 }
 
+/// An object whose credentials name something of its own namespace, by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum User {
+    /// A Provider.
+    Provider(String),
+    /// An Integration.
+    Integration(String),
+}
+
 #[derive(Debug, Default)]
 struct State {
     secrets: HashMap<(String, String), String>,
     accounts: HashMap<(String, String), String>,
-    /// Who names what: (kind, namespace, name) → Providers.
-    users: HashMap<(&'static str, String, String), BTreeSet<String>>,
+    /// Who names what: (kind, namespace, name) → those who do.
+    users: HashMap<(&'static str, String, String), BTreeSet<User>>,
 }
 
 /// Labelled Secrets and annotated service accounts of claimed namespaces.
@@ -56,49 +65,43 @@ impl References {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The Secret a Provider names; the Provider is woken when that changes.
+    /// A Secret; its user is woken when that changes.
     pub async fn secret(
         &self,
         cx: &Context,
         namespace: &str,
         name: &str,
-        provider: &str,
+        user: &User,
     ) -> Result<Found, Error> {
-        if let Some(version) = self.note(SECRET, namespace, name, provider) {
+        if let Some(version) = self.note(SECRET, namespace, name, user) {
             return Ok(Found::Allowed { version });
         }
         // Not in the watch: not there, not labelled, or not seen yet. Only the API server knows.
         live_secret(cx, namespace, name).await
     }
 
-    /// The `ServiceAccount` a Provider names; the Provider is woken when that changes.
+    /// A `ServiceAccount`; its user is woken when that changes.
     pub async fn service_account(
         &self,
         cx: &Context,
         namespace: &str,
         name: &str,
-        provider: &str,
+        user: &User,
     ) -> Result<Found, Error> {
-        if let Some(version) = self.note(ACCOUNT, namespace, name, provider) {
+        if let Some(version) = self.note(ACCOUNT, namespace, name, user) {
             return Ok(Found::Allowed { version });
         }
         live_service_account(cx, namespace, name).await
     }
 
-    fn note(
-        &self,
-        kind: &'static str,
-        namespace: &str,
-        name: &str,
-        provider: &str,
-    ) -> Option<String> {
+    fn note(&self, kind: &'static str, namespace: &str, name: &str, user: &User) -> Option<String> {
         let mut state = self.lock();
         let key = (namespace.to_owned(), name.to_owned());
         state
             .users
             .entry((kind, key.0.clone(), key.1.clone()))
             .or_default()
-            .insert(provider.to_owned());
+            .insert(user.clone());
         let known = if kind == SECRET {
             &state.secrets
         } else {
@@ -123,14 +126,20 @@ impl References {
             return;
         }
         let (namespace, name) = key;
-        for provider in state
+        for user in state
             .users
             .get(&(kind, namespace.clone(), name))
             .into_iter()
             .flatten()
         {
-            cx.wake
-                .call(ObjectRef::<Provider>::new(provider).within(&namespace));
+            match user {
+                User::Provider(user) => cx
+                    .wake
+                    .call(ObjectRef::<Provider>::new(user).within(&namespace)),
+                User::Integration(user) => cx
+                    .wake
+                    .call(ObjectRef::<Integration>::new(user).within(&namespace)),
+            }
         }
     }
 

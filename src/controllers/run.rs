@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use self::upkeep::retry;
 use super::wake::Wake;
 use super::{Context, Settings, admission, installation, mirrors, references, tenancy};
-use crate::api::{Kind, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use crate::api::{
+    Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
 use crate::domain::clock::{Clock, SystemClock};
@@ -243,6 +245,8 @@ async fn wait_for_kinds(client: &Client, readiness: &Readiness) {
     wait_for::<Role>(client, readiness).await;
     wait_for::<ScanSchedule>(client, readiness).await;
     wait_for::<Scan>(client, readiness).await;
+    wait_for::<Integration>(client, readiness).await;
+    wait_for::<MuteRule>(client, readiness).await;
 }
 
 async fn wait_for<K: Kind>(client: &Client, readiness: &Readiness) {

@@ -14,7 +14,9 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::broadcast;
 use tokio_util::time::DelayQueue;
 
-use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use crate::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use crate::domain::ids::ObjectName;
 
 const CAPACITY: usize = 4096;
@@ -27,6 +29,8 @@ pub struct Wake {
     roles: Channel<Role>,
     schedules: Channel<ScanSchedule>,
     scans: Channel<Scan>,
+    integrations: Channel<Integration>,
+    mute_rules: Channel<MuteRule>,
     /// Rung when a scan may have become admissible.
     pub admission: tokio::sync::Notify,
 }
@@ -55,6 +59,8 @@ impl Default for Wake {
             roles: Channel::default(),
             schedules: Channel::default(),
             scans: Channel::default(),
+            integrations: Channel::default(),
+            mute_rules: Channel::default(),
             admission: tokio::sync::Notify::new(),
         }
     }
@@ -104,6 +110,8 @@ wakes! {
     Role => roles, None;
     ScanSchedule => schedules, None;
     Scan => scans, None;
+    Integration => integrations, None;
+    MuteRule => mute_rules, None;
 }
 
 impl Wake {
@@ -150,6 +158,8 @@ impl Wake {
         self.call_share_of::<Role>(share, shares);
         self.call_share_of::<ScanSchedule>(share, shares);
         self.call_share_of::<Scan>(share, shares);
+        self.call_share_of::<Integration>(share, shares);
+        self.call_share_of::<MuteRule>(share, shares);
     }
 
     fn call_share_of<K: Wakes>(&self, share: u64, shares: u64) {

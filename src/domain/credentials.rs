@@ -2,7 +2,7 @@
 //! reaches Prowler. One table, for checking Secrets and for building scan pods alike.
 
 mod table;
-mod values;
+pub(super) mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -259,16 +259,36 @@ fn secret(
             format!("accounts of provider type {provider} have no credentials of type {kind}");
         return Err(vec![(Reason::InvalidSpec, ".type", message)]);
     };
+    keys(shape, name, found, beside, |data| {
+        values::faults(provider, kind, data)
+    })
+    .map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|(reason, message)| (reason, FIELD, message))
+            .collect()
+    })
+}
+
+/// The keys of a Secret of this shape that are used, or what is wrong with it; `values` looks at
+/// what they hold, each sentence completing "Secret …: ".
+pub(super) fn keys(
+    shape: &Shape,
+    name: &str,
+    found: Option<SecretFound<'_>>,
+    beside: bool,
+    values: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> Vec<String>,
+) -> Result<BTreeSet<String>, Vec<(Reason, String)>> {
     let Some(SecretFound { allowed, data }) = found else {
         let message = format!("there is no Secret '{name}' in this namespace");
-        return Err(vec![(Reason::SecretNotFound, FIELD, message)]);
+        return Err(vec![(Reason::SecretNotFound, message)]);
     };
     if !allowed {
         let message = format!(
-            "Secret '{name}' is not meant for scans: give it the label {}: \"true\"",
+            "Secret '{name}' is not meant for this: give it the label {}: \"true\"",
             labels::CREDENTIALS
         );
-        return Err(vec![(Reason::SecretNotAllowed, FIELD, message)]);
+        return Err(vec![(Reason::SecretNotAllowed, message)]);
     }
     let present: BTreeSet<&str> = data
         .iter()
@@ -278,16 +298,10 @@ fn secret(
     let missing = shape
         .faults(&present, beside)
         .into_iter()
-        .map(|(reason, sentence)| (reason, FIELD, format!("Secret '{name}' {sentence}")));
-    let wrong = values::faults(provider, kind, data)
+        .map(|(reason, sentence)| (reason, format!("Secret '{name}' {sentence}")));
+    let wrong = values(data)
         .into_iter()
-        .map(|fault| {
-            (
-                Reason::InvalidSpec,
-                FIELD,
-                format!("Secret '{name}': {fault}"),
-            )
-        });
+        .map(|fault| (Reason::InvalidSpec, format!("Secret '{name}': {fault}")));
     let faults: Vec<_> = missing.chain(wrong).collect();
     if !faults.is_empty() {
         return Err(faults);

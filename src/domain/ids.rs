@@ -1,7 +1,7 @@
 //! Identities as types, and how the derived ones are made.
 //!
-//! Tenants, groups, roles and schedules have ids derived from the installation and their
-//! name, so that a re-created object finds its row. Providers and scans have `UUIDv7`s made
+//! Tenants, groups, roles, schedules, integrations and mute rules have ids derived from the
+//! installation and their name, so that a re-created object finds its row. Providers and scans have `UUIDv7`s made
 //! once (`domain::clock`).
 
 use std::fmt;
@@ -51,6 +51,10 @@ id!(/// A role.
     RoleId);
 id!(/// A scan schedule.
     ScheduleId);
+id!(/// An integration.
+    IntegrationId);
+id!(/// A mute rule.
+    MuteRuleId);
 id!(/// One scan (`UUIDv7`; its time decides the month its findings lie in).
     ScanId);
 id!(/// `metadata.uid` of a Kubernetes object: which object, not which name, a row mirrors.
@@ -90,6 +94,16 @@ impl InstallationId {
     /// The id of the schedule of this name.
     pub fn schedule(self, object: &ObjectName) -> ScheduleId {
         ScheduleId(self.derive("ScanSchedule", &object.namespace, &object.name))
+    }
+
+    /// The id of the integration of this name.
+    pub fn integration(self, object: &ObjectName) -> IntegrationId {
+        IntegrationId(self.derive("Integration", &object.namespace, &object.name))
+    }
+
+    /// The id of the mute rule of this name.
+    pub fn mute_rule(self, object: &ObjectName) -> MuteRuleId {
+        MuteRuleId(self.derive("MuteRule", &object.namespace, &object.name))
     }
 
     fn derive(self, kind: &str, namespace: &str, name: &str) -> Uuid {

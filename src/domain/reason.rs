@@ -87,13 +87,14 @@ reasons! {
     InvalidScope Stalled "The scan settings name something that cannot be scanned so.",
     CredentialsMissing Stalled "The Provider has no credentials, and its type cannot be scanned without.",
 
-    // Groups, roles, schedules
+    // Groups, roles, schedules, integrations
     ProviderNotFound Waits "A Provider that the object names does not exist.",
     ProviderGroupNotFound Waits "A ProviderGroup that the Role names does not exist.",
     RoleNotAllowedHere Stalled "The Role lies in a namespace in which roles do not count.",
     InvalidSchedule Stalled "The schedule cannot be read.",
     UnknownTimeZone Stalled "The time zone does not exist.",
     MissedSchedule Fine "A due time passed without a scan.",
+    DuplicateIntegration Stalled "Another Integration sends the same findings to the same place.",
 
     // Scans on their way
     Queued Waits "The scan waits for its turn.",

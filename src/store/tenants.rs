@@ -128,8 +128,9 @@ pub async fn detach(tx: &mut TenantTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the tenant's groups, roles and schedules of a namespace it no longer holds. What may be
-/// many rows goes with a schedule too: `deletion::schedules_step` is to have removed it before.
+/// Removes the tenant's groups, roles, schedules, integrations and mute rules of a namespace it no
+/// longer holds. What may be many rows goes with a schedule too: `deletion::schedules_step` is to have
+/// removed it before.
 pub async fn forget_namespace(tx: &mut TenantTx, namespace: &str) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     sqlx::query!(
@@ -153,6 +154,20 @@ pub async fn forget_namespace(tx: &mut TenantTx, namespace: &str) -> Result<(), 
     )
     .execute(tx.conn())
     .await?;
+    sqlx::query!(
+        "delete from integrations where tenant_id = $1 and namespace = $2",
+        tenant,
+        namespace
+    )
+    .execute(tx.conn())
+    .await?;
+    sqlx::query!(
+        "delete from mute_rules where tenant_id = $1 and namespace = $2",
+        tenant,
+        namespace
+    )
+    .execute(tx.conn())
+    .await?;
     Ok(())
 }
 
@@ -164,7 +179,9 @@ pub async fn namespaces_in_use(tx: &mut TenantTx) -> Result<Vec<String>, StoreEr
              where tenant_id = $1 and (object_uid is not null or not is_deleted)
            union select namespace from provider_groups where tenant_id = $1
            union select namespace from roles where tenant_id = $1
-           union select namespace from schedules where tenant_id = $1"#,
+           union select namespace from schedules where tenant_id = $1
+           union select namespace from integrations where tenant_id = $1
+           union select namespace from mute_rules where tenant_id = $1"#,
         tx.tenant().0,
     )
     .fetch_all(tx.conn())

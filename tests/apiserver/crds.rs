@@ -125,15 +125,18 @@ pub fn sound(kind: &str) -> Value {
         "Role" => json!({ "permissions": ["MANAGE_SCANS"] }),
         "ScanSchedule" => json!({ "schedule": "0 2 * * *", "providerRefs": [{ "name": "a" }] }),
         "Scan" => json!({ "providerRef": { "name": "a" } }),
+        "Integration" => json!({ "type": "amazon_s3", "configuration": { "bucketName": "acme" },
+            "credentials": { "secretRef": { "name": "keys" } } }),
+        "MuteRule" => json!({ "reason": "accepted", "findingUids": ["a"] }),
         _ => panic!("{kind}"),
     }
 }
 
 #[tokio::test]
-async fn the_six_kinds_are_served_and_a_sound_object_of_each_is_accepted() {
+async fn the_eight_kinds_are_served_and_a_sound_object_of_each_is_accepted() {
     let place = Place::new().await;
     let crds = api::all_crds();
-    assert_eq!(crds.len(), 6);
+    assert_eq!(crds.len(), 8);
     for crd in crds {
         let kind = crd.spec.names.kind.as_str();
         place.try_create(kind, &sound(kind)).await.unwrap();

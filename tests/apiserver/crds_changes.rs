@@ -51,6 +51,23 @@ async fn an_account_cannot_become_another() {
 }
 
 #[tokio::test]
+async fn an_integration_cannot_become_of_another_type() {
+    let before = sound("Integration");
+    let refusal = change(
+        "Integration",
+        &before,
+        &json!({ "type": "jira", "configuration": null }),
+    )
+    .await
+    .unwrap_err();
+    let message = "type cannot be changed: delete this Integration and make another";
+    assert!(refusal.contains(message), "{refusal}");
+    change("Integration", &before, &json!({ "enabled": false }))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_scan_can_only_be_cancelled_and_stays_so() {
     let sparse = sound("Scan");
     let full = json!({

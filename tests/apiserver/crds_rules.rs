@@ -104,6 +104,23 @@ fn good() -> Vec<(&'static str, Value)> {
             json!({ "scan": { "checks": ["s3_bucket_public_access"] } }),
         ],
     );
+    kind(
+        "Integration",
+        vec![
+            json!({ "configuration": { "bucketName": "a.b-c", "outputDirectory": "/a//./b/" },
+                "providerRefs": [{ "name": "a" }, { "name": "b" }], "enabled": false }),
+            json!({ "type": "aws_security_hub", "providerRefs": [{ "name": "a" }], "credentials": null,
+                "configuration": { "sendOnlyFails": true, "archivePreviousFindings": false } }),
+            json!({ "type": "jira", "configuration": null }),
+        ],
+    );
+    kind(
+        "MuteRule",
+        vec![
+            json!({ "findingUids": many(1000, |n| json!(format!("finding-{n}"))) }),
+            json!({ "reason": "x".repeat(500), "findingUids": ["u".repeat(300)], "enabled": false }),
+        ],
+    );
     cases
 }
 
@@ -422,7 +439,89 @@ fn bad() -> Vec<(&'static str, Value, &'static str)> {
             ),
         ],
     );
+    kind("Integration", bad_integrations());
+    kind(
+        "MuteRule",
+        vec![
+            (json!({ "reason": "x" }), "spec.reason"),
+            (json!({ "reason": null }), "spec.reason: Required value"),
+            (json!({ "findingUids": [] }), "spec.findingUids"),
+            (json!({ "findingUids": ["a", "a"] }), "Duplicate value"),
+            (
+                json!({ "findingUids": ["u".repeat(301)] }),
+                "spec.findingUids[0]",
+            ),
+            (
+                json!({ "findingUids": many(1001, |n| json!(format!("finding-{n}"))) }),
+                "must have at most 1000 items",
+            ),
+        ],
+    );
     cases
+}
+
+fn bad_integrations() -> Vec<(Value, &'static str)> {
+    let below = "outputDirectory must name a directory below the bucket's root";
+    let signs = "outputDirectory must have none of the characters";
+    let bucket = "bucketName must be the name of a bucket";
+    let of_s3 = "bucketName and outputDirectory are for integrations of type amazon_s3";
+    let of_hub = "sendOnlyFails and archivePreviousFindings are for integrations of type";
+    let one = "an aws_security_hub integration belongs to exactly one Provider";
+    let directory = |directory: &str| json!({ "configuration": { "bucketName": "acme", "outputDirectory": directory } });
+    vec![
+        (json!({ "type": null }), "spec.type: Required value"),
+        (json!({ "type": "slack" }), "Unsupported value: \"slack\""),
+        (
+            json!({ "configuration": null }),
+            "an amazon_s3 integration needs configuration.bucketName",
+        ),
+        (
+            json!({ "configuration": { "outputDirectory": "a" } }),
+            "an amazon_s3 integration needs configuration.bucketName",
+        ),
+        (
+            json!({ "credentials": null }),
+            "integrations of type amazon_s3 and jira need credentials",
+        ),
+        (
+            json!({ "credentials": {} }),
+            "spec.credentials.secretRef: Required value",
+        ),
+        (json!({ "configuration": { "bucketName": "Acme" } }), bucket),
+        (json!({ "configuration": { "bucketName": "a..b" } }), bucket),
+        (json!({ "configuration": { "bucketName": "ab" } }), bucket),
+        (directory("a/../b"), below),
+        (directory("."), below),
+        (directory("//"), below),
+        (directory("a:b"), signs),
+        (directory("a\nb"), signs),
+        (
+            json!({ "configuration": { "bucketName": "acme", "sendOnlyFails": true } }),
+            of_hub,
+        ),
+        (
+            json!({ "type": "jira", "configuration": { "archivePreviousFindings": true } }),
+            of_hub,
+        ),
+        (json!({ "type": "jira" }), of_s3),
+        (
+            json!({ "type": "jira", "configuration": null, "providerRefs": [{ "name": "a" }] }),
+            "a jira integration is for the whole tenant",
+        ),
+        (
+            json!({ "type": "aws_security_hub", "configuration": null }),
+            one,
+        ),
+        (
+            json!({ "type": "aws_security_hub", "configuration": null,
+                    "providerRefs": [{ "name": "a" }, { "name": "b" }] }),
+            one,
+        ),
+        (
+            json!({ "providerRefs": [{ "name": "a" }, { "name": "a" }] }),
+            "Duplicate value",
+        ),
+    ]
 }
 
 #[tokio::test]
@@ -486,6 +585,7 @@ fn every_rule_has_a_refusing_case() {
     told.extend(
         [
             "provider cannot be changed",
+            "type cannot be changed",
             "uid cannot be changed",
             "a scan cannot be changed, only cancelled",
             "a cancelled scan stays cancelled",

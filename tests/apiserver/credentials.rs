@@ -76,7 +76,7 @@ async fn a_secret_is_used_only_with_its_owner_s_leave() {
     assert_eq!(says, "Failed SecretNotAllowed");
     assert_eq!(
         message(&operator, &world).await,
-        "spec.credentials.secretRef: Secret 'keys' is not meant for scans: give it the label \
+        "spec.credentials.secretRef: Secret 'keys' is not meant for this: give it the label \
          prowler-operator.dev/credentials: \"true\"."
     );
     for (label, says) in [

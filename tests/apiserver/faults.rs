@@ -7,7 +7,9 @@
 //! commits: what is done and not known to be is what goes wrong most. Each commit of the project
 //! takes another sample (`FAULTS_SEED` takes one again), so that in time every call has its turn.
 
-use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use serde_json::json;
 
 use crate::support::faults::{Fault, Plan};
@@ -478,6 +480,100 @@ async fn a_role_that_comes_changes_and_goes() {
             operator.delete::<Role>(&world.namespace, "auditor").await;
         },
         round: passes!(Role),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn mute_rules_survive_any_fault() {
+    let rule = |reason| json!({ "reason": reason, "findingUids": ["a", "b"] });
+    let prepare = async |operator: &Operator| {
+        let world = operator.tenant().await;
+        operator
+            .becomes::<MuteRule>(&world.namespace, "old", rule("accepted"))
+            .await;
+        world
+    };
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<MuteRule>(&world.namespace, "new", rule("accepted"))
+                .await;
+        },
+        round: passes!(MuteRule),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<MuteRule>(&world.namespace, "old", rule("known"))
+                .await;
+        },
+        round: passes!(MuteRule),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator.delete::<MuteRule>(&world.namespace, "old").await;
+        },
+        round: passes!(MuteRule),
+    }
+    .survives()
+    .await;
+}
+
+#[tokio::test]
+async fn integrations_survive_any_fault() {
+    let hub = |provider| {
+        json!({ "type": "aws_security_hub", "providerRefs": [{ "name": provider }],
+                "credentials": { "secretRef": { "name": "keys" } } })
+    };
+    let prepare = async |operator: &Operator| {
+        let world = operator.tenant().await;
+        operator.provider(&world, "p", ACCOUNT).await;
+        operator.provider(&world, "q", "210987654321").await;
+        operator.aws_secret(&world.namespace, "keys").await;
+        operator
+            .becomes::<Integration>(&world.namespace, "old", hub("p"))
+            .await;
+        world
+    };
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<Integration>(&world.namespace, "new", hub("q"))
+                .await;
+        },
+        round: passes!(Integration),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .apply::<Integration>(&world.namespace, "old", hub("q"))
+                .await;
+        },
+        round: passes!(Integration),
+    }
+    .survives()
+    .await;
+    Scenario {
+        prepare,
+        act: async |operator: &Operator, world: &World| {
+            operator
+                .delete::<Integration>(&world.namespace, "old")
+                .await;
+        },
+        round: passes!(Integration),
     }
     .survives()
     .await;

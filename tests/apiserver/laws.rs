@@ -2,7 +2,9 @@
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use prowler_operator::api::{FINALIZER, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    FINALIZER, Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use prowler_operator::controllers::driver::Reconcile;
 use serde_json::{Value, json};
 
@@ -73,6 +75,24 @@ impl Sample for Scan {
     }
 }
 
+impl Sample for Integration {
+    const NAME: &'static str = "bucket";
+
+    fn example(_: &World) -> Value {
+        json!({ "type": "amazon_s3", "configuration": { "bucketName": "acme" },
+                "providerRefs": [{ "name": "production" }],
+                "credentials": { "secretRef": { "name": "keys" } } })
+    }
+}
+
+impl Sample for MuteRule {
+    const NAME: &'static str = "accepted";
+
+    fn example(_: &World) -> Value {
+        json!({ "reason": "Accepted until the move.", "findingUids": ["prowler-aws-a-1-eu-west-1-b"] })
+    }
+}
+
 /// A namespace with one object of each kind, as written; nobody has looked at them yet.
 async fn furnish(operator: &Operator) -> World {
     let world = World {
@@ -86,6 +106,8 @@ async fn furnish(operator: &Operator) -> World {
     put::<Role>(operator, &world).await;
     put::<ScanSchedule>(operator, &world).await;
     put::<Scan>(operator, &world).await;
+    put::<Integration>(operator, &world).await;
+    put::<MuteRule>(operator, &world).await;
     world
 }
 
@@ -116,6 +138,8 @@ macro_rules! every_kind {
         Box::pin($law::<Role>($operator, $world)).await;
         Box::pin($law::<ScanSchedule>($operator, $world)).await;
         Box::pin($law::<Scan>($operator, $world)).await;
+        Box::pin($law::<Integration>($operator, $world)).await;
+        Box::pin($law::<MuteRule>($operator, $world)).await;
     };
 }
 

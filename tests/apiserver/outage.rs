@@ -2,7 +2,9 @@
 //! and all is well again when it comes back.
 
 use kube::ResourceExt as _;
-use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use prowler_operator::controllers::driver::Reconcile;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -85,6 +87,13 @@ async fn a_database_that_is_away_shows_from_the_fourth_failure_on_and_heals() {
         .apply::<ScanSchedule>(namespace, "nightly", spec)
         .await;
     operator.scan(&world, "s", "p").await;
+    let rule = json!({ "reason": "accepted", "findingUids": ["a"] });
+    operator.apply::<MuteRule>(namespace, "rule", rule).await;
+    let bucket = json!({ "type": "amazon_s3", "configuration": { "bucketName": "acme" },
+                         "credentials": { "secretRef": { "name": "keys" } } });
+    operator
+        .apply::<Integration>(namespace, "bucket", bucket)
+        .await;
     let label = || json!({ "metadata": { "labels": { "touched": "yes" } } });
     Box::pin(law::<Tenant>(&operator, "", &world.tenant, label())).await;
     Box::pin(law::<Provider>(&operator, namespace, "p", label())).await;
@@ -98,6 +107,8 @@ async fn a_database_that_is_away_shows_from_the_fourth_failure_on_and_heals() {
     ))
     .await;
     Box::pin(law::<Scan>(&operator, namespace, "s", label())).await;
+    Box::pin(law::<Integration>(&operator, namespace, "bucket", label())).await;
+    Box::pin(law::<MuteRule>(&operator, namespace, "rule", label())).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use serde_json::json;
 
 use crate::support::operator::{ACCOUNT, OWN_NAMESPACE, Operator, World, scanning, unique};
@@ -247,6 +249,12 @@ async fn a_namespace_given_back_is_emptied_before_another_tenant_has_it() {
     operator
         .apply::<ScanSchedule>(&moving, "nightly", spec)
         .await;
+    let spec = json!({ "reason": "accepted", "findingUids": ["a"] });
+    operator.apply::<MuteRule>(&moving, "rule", spec).await;
+    let spec = json!({ "type": "amazon_s3", "configuration": { "bucketName": "acme" },
+                       "providerRefs": [{ "name": "production" }],
+                       "credentials": { "secretRef": { "name": "keys" } } });
+    operator.apply::<Integration>(&moving, "bucket", spec).await;
     operator.running_scan(&one, "past", "production").await;
     operator.complete(&one, "past").await;
     operator.settle(&one).await;
@@ -319,6 +327,8 @@ async fn shows_no_rows(operator: &Operator, namespace: &str) {
     let group = operator.status::<ProviderGroup>(namespace, "group").await;
     let role = operator.status::<Role>(namespace, "auditor").await;
     let schedule = operator.status::<ScanSchedule>(namespace, "nightly").await;
+    let muted = operator.status::<MuteRule>(namespace, "rule").await;
+    let bucket = operator.status::<Integration>(namespace, "bucket").await;
     for shown in [
         &provider["tenant"],
         &provider["providerId"],
@@ -330,10 +340,14 @@ async fn shows_no_rows(operator: &Operator, namespace: &str) {
         &role["permissions"],
         &schedule["scheduleId"],
         &schedule["nextScheduleTime"],
+        &muted["ruleId"],
+        &muted["findings"],
+        &bucket["integrationId"],
+        &bucket["providers"],
     ] {
         assert!(
             shown.is_null(),
-            "{provider:#} {group:#} {role:#} {schedule:#}"
+            "{provider:#} {group:#} {role:#} {schedule:#} {muted:#} {bucket:#}"
         );
     }
     for kind in ["Connected", "CredentialsResolved"] {

@@ -27,7 +27,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource, ResourceExt};
-use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
+};
 use prowler_operator::config::file::FileConfig;
 use prowler_operator::controllers::driver::{self, Reconcile};
 use prowler_operator::controllers::{self, Context, Settings};
@@ -102,6 +104,8 @@ placed!(
     Role,
     ScanSchedule,
     Scan,
+    Integration,
+    MuteRule,
     Job,
     Pod,
     Secret,
@@ -335,6 +339,8 @@ impl Operator {
         self.pass_all::<Role>(world).await;
         self.pass_all::<ScanSchedule>(world).await;
         self.pass_all::<Scan>(world).await;
+        self.pass_all::<Integration>(world).await;
+        self.pass_all::<MuteRule>(world).await;
         self.admit().await;
     }
 
@@ -768,6 +774,8 @@ impl Operator {
             "Role": self.list::<Role>(namespace).await,
             "ScanSchedule": self.list::<ScanSchedule>(namespace).await,
             "Scan": self.list::<Scan>(namespace).await,
+            "Integration": self.list::<Integration>(namespace).await,
+            "MuteRule": self.list::<MuteRule>(namespace).await,
             "Job": self.list::<Job>(namespace).await,
             "RoleBinding": self.list::<RoleBinding>(namespace).await,
         })

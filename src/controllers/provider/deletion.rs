@@ -7,7 +7,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::common::{DeletionPolicy, condition};
 use crate::api::provider::{Deletion, ProviderStatus};
-use crate::api::{Kind as _, Provider, ProviderGroup, Scan, ScanSchedule, Tenant};
+use crate::api::{Integration, Kind as _, Provider, ProviderGroup, Scan, ScanSchedule, Tenant};
 use crate::controllers::driver::Cleanup;
 use crate::controllers::error::Error;
 use crate::controllers::scan::PROVIDER_DELETED;
@@ -65,6 +65,7 @@ impl Provider {
         {
             cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
             cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
+            cx.wake.call_all::<Integration>(&tenant.namespaces);
             cx.wake.call_all::<ScanSchedule>(&tenant.namespaces);
             cx.wake.call_all::<Scan>(&tenant.namespaces);
             cx.wake.call_where::<Provider>(|other| {

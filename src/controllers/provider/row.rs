@@ -10,7 +10,7 @@ use serde_json::json;
 use super::show::shown;
 use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
-use crate::api::{Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
+use crate::api::{Integration, Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
 use crate::controllers::credentials::Seen;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::{Error, encoded};
@@ -186,9 +186,10 @@ impl Provider {
     }
 }
 
-/// Groups and schedules may choose the Provider of this name now, or not any more.
+/// Groups, schedules and integrations may choose the Provider of this name now, or not any more.
 fn call_choosers(name: &ObjectName, tenant: &TenantView, cx: &Context) {
+    let here = std::slice::from_ref(&name.namespace);
     cx.wake.call_all::<ProviderGroup>(&tenant.namespaces);
-    cx.wake
-        .call_all::<ScanSchedule>(std::slice::from_ref(&name.namespace));
+    cx.wake.call_all::<ScanSchedule>(here);
+    cx.wake.call_all::<Integration>(here);
 }

@@ -1,8 +1,6 @@
 //! What a Provider's status says: of its credentials, of the connection, of its last scan, and of
 //! what is wrong with its spec.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_controller::conditions::{self, ConditionStatus};
 
@@ -10,7 +8,7 @@ use crate::api::Provider;
 use crate::api::common::{Time, condition};
 use crate::api::provider::{LastScan, ProviderStatus};
 use crate::controllers::driver::Outcome;
-use crate::controllers::error::sentences;
+use crate::controllers::error::refused;
 use crate::controllers::scan_schedule::seconds;
 use crate::controllers::status;
 use crate::domain::provider::{ValidProvider, Violation};
@@ -106,19 +104,7 @@ impl Provider {
             let kind = condition::CREDENTIALS_RESOLVED;
             self.condition(status, kind, ConditionStatus::False, reason, &message);
         }
-        if violations
-            .iter()
-            .any(|violation| violation.reason().is_stalled())
-        {
-            let mut stalled: Vec<_> = violations.to_vec();
-            stalled.sort_by_key(|violation| !violation.reason().is_stalled());
-            return Outcome::stalled(stalled[0].reason(), sentences(&stalled));
-        }
-        let reason = violations
-            .first()
-            .map_or(Reason::DependencyNotReady, Violation::reason);
-        let message = sentences(violations);
-        Outcome::progressing(reason, message).again_in(Duration::from_mins(1))
+        refused(violations)
     }
 }
 

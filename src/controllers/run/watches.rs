@@ -19,7 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::read::{self, Read};
-use crate::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels};
+use crate::api::{
+    Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels,
+};
 use crate::controllers::Context;
 use crate::controllers::driver::{Reconcile, pass};
 use crate::controllers::wake::Wakes;
@@ -168,6 +170,8 @@ pub(super) fn all(cx: &Arc<Context>, watching: &Watching) -> Vec<Task> {
         plain::<Role>(cx, watching),
         plain::<ScanSchedule>(cx, watching),
         scans(cx, watching),
+        plain::<Integration>(cx, watching),
+        plain::<MuteRule>(cx, watching),
     ]
 }
 

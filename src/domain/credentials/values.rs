@@ -8,7 +8,7 @@ use crate::api::account::ProviderType;
 use crate::api::provider::CredentialsType;
 
 /// What is wrong with the values; each completes "Secret …: ".
-pub(super) fn faults(
+pub(in crate::domain) fn faults(
     provider: ProviderType,
     kind: CredentialsType,
     data: &BTreeMap<String, Vec<u8>>,
@@ -67,7 +67,7 @@ fn session_duration(text: &str) -> Option<&'static str> {
     (!good).then_some("is not a number of seconds from 900 to 43200")
 }
 
-fn one_line(text: &str) -> Option<&'static str> {
+pub(in crate::domain) fn one_line(text: &str) -> Option<&'static str> {
     text.chars()
         .any(char::is_control)
         .then_some("has a line break or another control character")
@@ -83,7 +83,7 @@ fn mapping(text: &str) -> Option<&'static str> {
     (!good).then_some("is not a YAML mapping")
 }
 
-fn email(text: &str) -> Option<&'static str> {
+pub(in crate::domain) fn email(text: &str) -> Option<&'static str> {
     let good = text.split_once('@').is_some_and(|(name, domain)| {
         !name.is_empty() && domain.contains('.') && !text.contains(char::is_whitespace)
     });

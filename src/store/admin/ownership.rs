@@ -14,6 +14,8 @@ pub enum Mirrored {
     Role,
     ScanSchedule,
     Scan,
+    Integration,
+    MuteRule,
 }
 
 /// The tenant whose row mirrors this object.
@@ -63,6 +65,22 @@ pub async fn tenant_of(
             sqlx::query_scalar!("select tenant_id from scans where object_uid = $1", object)
                 .fetch_optional(pool)
                 .await?
+        }
+        Mirrored::Integration => {
+            sqlx::query_scalar!(
+                "select tenant_id from integrations where object_uid = $1",
+                object
+            )
+            .fetch_optional(pool)
+            .await?
+        }
+        Mirrored::MuteRule => {
+            sqlx::query_scalar!(
+                "select tenant_id from mute_rules where object_uid = $1",
+                object
+            )
+            .fetch_optional(pool)
+            .await?
         }
     };
     Ok(tenant.map(TenantId))
