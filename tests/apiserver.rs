@@ -16,6 +16,8 @@ mod attempts;
 mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
+#[path = "apiserver/claims.rs"]
+mod claims;
 #[path = "apiserver/crds.rs"]
 mod crds;
 #[path = "apiserver/credentials.rs"]
@@ -26,6 +28,8 @@ mod deletion;
 mod deletion_batches;
 #[path = "apiserver/faults.rs"]
 mod faults;
+#[path = "apiserver/fields.rs"]
+mod fields;
 #[path = "apiserver/groups_and_roles.rs"]
 mod groups_and_roles;
 #[path = "apiserver/harness.rs"]

@@ -86,6 +86,12 @@ pub(super) fn yes() -> bool {
     true
 }
 
+/// What Kubernetes takes as the key of a label. A key that can be none would choose nothing, silently.
+const LABEL_KEY: &str =
+    "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// What Kubernetes takes as the value of a label.
+const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
 /// Chooses objects by their labels. Never empty: an empty selector would choose everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -112,13 +118,13 @@ pub struct Selector {
 ).message("operators In and NotIn need values; Exists and DoesNotExist take none"))]
 pub struct Requirement {
     /// Key of the label.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), regex(pattern = LABEL_KEY))]
     pub key: String,
     /// How the label's value relates to `values`.
     pub operator: Operator,
     /// Values for `In` and `NotIn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[schemars(length(max = 64), inner(length(max = 63), regex(pattern = LABEL_VALUE)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub values: Vec<String>,
 }
@@ -339,7 +345,11 @@ fn match_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
-        "additionalProperties": { "type": "string", "maxLength": 63 },
+        "additionalProperties": { "type": "string", "maxLength": 63, "pattern": LABEL_VALUE },
+        "x-kubernetes-validations": [{
+            "rule": format!("self.all(key, key.matches('{LABEL_KEY}'))"),
+            "message": "keys must be keys of labels: a name of letters, digits and . _ -, if need be after a domain and a slash, for example example.com/team",
+        }],
     })
 }
 

@@ -61,11 +61,17 @@ use super::common::{Condition, conditions, status_ext, yes};
 #[serde(rename_all = "camelCase")]
 pub struct MuteRuleSpec {
     /// Why these findings are muted; shown beside each of them.
-    #[schemars(length(min = 3, max = 500))]
+    #[schemars(
+        length(min = 3, max = 500),
+        regex(pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")
+    )]
     pub reason: String,
     /// Uids of findings, as `finding_info.uid` of Prowler's output has them. Each one mutes the
     /// finding of that uid in every scan.
-    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 300)))]
+    #[schemars(
+        length(min = 1, max = 1000),
+        inner(length(min = 1, max = 300), regex(pattern = r"^[^\x00-\x1f\x7f]*$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub finding_uids: Vec<String>,
     /// Whether the rule counts. Findings muted before stay muted when it no longer does.

@@ -208,12 +208,13 @@ impl CredentialsType {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionCheck {
-    /// Time between two checks, for example `12h`; `0s` turns them off. Default: `24h`.
+    /// Time between two checks: hours, minutes and seconds, for example `12h`; at least `5m`, and
+    /// `0s` turns them off. Default: `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 2, max = 32),
-        regex(pattern = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$")
-    )]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = Rule::new(
+        "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && (duration(self) == duration('0s') || (duration(self) >= duration('5m') && duration(self) <= duration('8784h')))"
+    ).message("interval must be hours, minutes and seconds between 5m and 8784h, for example 12h, or 0s for no checks"))]
     pub interval: Option<String>,
 }
 

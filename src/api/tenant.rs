@@ -65,6 +65,9 @@ use super::common::{
 #[x_kube(validation = Rule::new(
     "!has(self.roleNamespaces) || has(self.namespaceSelector) || (has(self.namespaces) && self.roleNamespaces.all(n, n in self.namespaces))"
 ).message("each of roleNamespaces must be one of the tenant's namespaces").field_path(".roleNamespaces"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.mutelist) || has(self.namespaceSelector) || (has(self.namespaces) && self.mutelist.configMapRef.namespace in self.namespaces)"
+).message("mutelist.configMapRef.namespace must be one of the tenant's namespaces").field_path(".mutelist"))]
 pub struct TenantSpec {
     /// Name shown to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +216,7 @@ pub struct TenantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     pub tenant_id: Option<String>,
-    /// Namespaces the tenant holds.
+    /// Namespaces the tenant holds: the first 100 of them by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -191,3 +191,15 @@ pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i
     let next = had.saturating_add(had / 2).min(ceiling);
     (next > had).then_some(next)
 }
+
+/// What of a scan's or a schedule's own settings is above the tenant's limits, or an image that is
+/// not allowed.
+pub(super) fn excessive(
+    wishes: Option<&ScanSettings>,
+    tenant: &TenantView,
+    cx: &Context,
+) -> Vec<Violation> {
+    wishes.map_or_else(Vec::new, |wishes| {
+        limits::check(wishes, &ceilings(tenant, cx), &images(cx), "spec.scan")
+    })
+}

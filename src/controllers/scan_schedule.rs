@@ -17,7 +17,7 @@ use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, placed};
+use super::{Context, launch, placed};
 use crate::api::ScanSchedule;
 use crate::api::common::{LocalRef, Time};
 use crate::api::scan_schedule::ScanScheduleStatus;
@@ -43,7 +43,9 @@ impl Reconcile for ScanSchedule {
         let id = cx.installation.schedule(&name);
         let now = cx.clock.now();
         // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
-        if let Err(violations) = self.times(id, now) {
+        let mut violations = self.times(id, now).err().unwrap_or_default();
+        violations.extend(launch::excessive(self.spec.scan.as_ref(), &tenant, cx));
+        if !violations.is_empty() {
             let mut tx = cx.store.tenant(tenant.id).await?;
             schedules::set_next(&mut tx, id, None).await?;
             tx.commit().await?;

@@ -2,6 +2,7 @@
 
 mod limits;
 mod namespaces;
+mod wanted;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use kube::ResourceExt;
 
 use self::limits::violations;
 use self::namespaces::{claim, note, release};
+use self::wanted::{Wanted, astray};
 use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, encoded};
@@ -23,6 +25,9 @@ use crate::store::admin::claims;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::tenants::{self, TenantRecord};
 use crate::store::{Change, providers, scans};
+
+/// Namespaces a status names, of as many as there are: it must stay small.
+const SHOWN: usize = 100;
 
 impl Reconcile for Tenant {
     async fn apply(&self, status: &mut TenantStatus, cx: &Context) -> Result<Outcome, Error> {
@@ -50,22 +55,20 @@ impl Reconcile for Tenant {
         let change = tenants::upsert(&mut tx, &record).await?;
         tx.commit().await?;
 
-        let claimed = claim(self, id, cx).await?;
+        let wanted = Wanted::by(self, cx).await?;
+        let claimed = claim(self, id, &wanted, cx).await?;
         if change != Change::Unchanged || !self.is_told(id, cx).await? {
             // First: a namespace that is given back must get no more rows while it is emptied.
             provider::retell_namespaces(cx).await?;
         }
-        let released = release(id, &self.spec.namespaces, cx).await?;
+        let released = release(self, id, &wanted, cx).await?;
         if released.any {
             provider::retell_namespaces(cx).await?;
             cx.wake.call_where::<Self>(|other| {
                 let name = other.name_any();
                 name != self.name_any()
-                    && other
-                        .spec
-                        .namespaces
-                        .iter()
-                        .any(|n| !self.spec.namespaces.contains(n))
+                    && (other.spec.namespace_selector.is_some()
+                        || other.spec.namespaces.iter().any(|n| !wanted.contains(n)))
             });
         }
         let mut tx = cx.store.tenant(id).await?;
@@ -73,7 +76,7 @@ impl Reconcile for Tenant {
         drop(tx);
 
         status.tenant_id = Some(id.to_string());
-        status.namespaces = claimed.held.iter().cloned().collect();
+        status.namespaces = claimed.held.iter().take(SHOWN).cloned().collect();
         status.providers = Some(providers);
         status.active_scans = Some(active);
         let failed = claimed.failed.or(released.failed);
@@ -95,6 +98,9 @@ impl Reconcile for Tenant {
         }
         if let Some(error) = failed {
             return Err(error);
+        }
+        if let Some(message) = astray(self, &claimed.held) {
+            return Ok(Outcome::stalled(Reason::InvalidSpec, message));
         }
         let settled = Outcome::settled(match claimed.held.len() {
             1 => "Holds 1 namespace.".to_owned(),
@@ -150,7 +156,10 @@ impl Reconcile for Tenant {
         status.namespaces.clear();
         cx.wake.call_where::<Self>(|other| {
             let shared = |n: &String| self.spec.namespaces.contains(n);
-            other.name_any() != self.name_any() && other.spec.namespaces.iter().any(shared)
+            other.name_any() != self.name_any()
+                && (self.spec.namespace_selector.is_some()
+                    || other.spec.namespace_selector.is_some()
+                    || other.spec.namespaces.iter().any(shared))
         });
         Ok(Cleanup::Done)
     }

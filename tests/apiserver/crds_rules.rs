@@ -41,7 +41,8 @@ fn good() -> Vec<(&'static str, Value)> {
             json!({ "displayName": "Größe & Söhne", "suspend": true, "roleResolution": "Union" }),
             json!({ "limits": { "concurrentScans": 2, "providers": 0, "scanMemory": "4Gi", "scanCPU": 2, "scanDeadlineSeconds": 60 } }),
             json!({ "retention": { "days": 90, "keepScans": 10 } }),
-            json!({ "mutelist": { "configMapRef": { "namespace": "a", "name": "mutelist", "key": "mutelist.yaml" } } }),
+            json!({ "namespaces": ["a"], "mutelist": { "configMapRef": { "namespace": "a", "name": "mutelist", "key": "mutelist.yaml" } } }),
+            json!({ "namespaceSelector": { "matchLabels": { "x": "y" } }, "mutelist": { "configMapRef": { "namespace": "b", "name": "mutelist", "key": "mutelist.yaml" } } }),
         ],
     );
     kind(
@@ -176,6 +177,14 @@ fn bad() -> Vec<(&'static str, Value, &'static str)> {
                 json!({ "namespaceSelector": { "matchExpressions": [{ "key": "x", "operator": "Gt", "values": ["1"] }] } }),
                 "Unsupported value: \"Gt\"",
             ),
+            (
+                json!({ "namespaceSelector": { "matchLabels": { "a b": "c" } } }),
+                "keys must be keys of labels",
+            ),
+            (
+                json!({ "mutelist": { "configMapRef": { "namespace": "b", "name": "m", "key": "k" } } }),
+                "mutelist.configMapRef.namespace must be one of the tenant's namespaces",
+            ),
             (json!({ "displayName": "two\nlines" }), "spec.displayName"),
             (
                 json!({ "limits": { "concurrentScans": 0 } }),
@@ -306,6 +315,10 @@ fn bad() -> Vec<(&'static str, Value, &'static str)> {
             (
                 json!({ "connectionCheck": { "interval": "1d" } }),
                 "spec.connectionCheck.interval",
+            ),
+            (
+                json!({ "connectionCheck": { "interval": "4m59s" } }),
+                "interval must be hours, minutes and seconds between 5m and 8784h, for example 12h, or 0s for no checks",
             ),
         ],
     );

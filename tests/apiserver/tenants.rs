@@ -77,7 +77,7 @@ async fn the_second_to_claim_a_namespace_has_it_when_the_first_lets_go() {
     assert_eq!(
         operator.message::<Tenant>("", &two).await,
         format!(
-            "Namespace {shared} belongs to Tenant {one}; remove it from spec.namespaces here or there."
+            "Namespace {shared} belongs to Tenant {one}; remove it from spec.namespaces here, or have it given back there."
         )
     );
     // The rest is its own all the same.

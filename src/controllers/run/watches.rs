@@ -201,16 +201,21 @@ fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
     )
     .default_backoff()
     .touched_objects();
+    let tenancy = cx.clone();
     let tenants = tenants.watches_stream(namespaces, move |namespace| {
         let name = namespace.name_any();
+        let named = namespace.labels().get(labels::TENANT).cloned();
+        // One whose label was taken off is the concern of whoever holds it.
+        let holder = tenancy.tenancy.of(&name).map(|view| view.name.clone());
         objects
             .state()
             .into_iter()
             .filter(move |tenant| {
-                tenant
-                    .0
-                    .as_ref()
-                    .is_ok_and(|t| t.spec.namespaces.contains(&name))
+                let tenant = tenant.0.as_ref();
+                tenant.is_ok_and(|tenant| {
+                    let own = Some(tenant.name_any());
+                    own == named || own == holder || tenant.spec.namespaces.contains(&name)
+                })
             })
             .map(|tenant| ObjectRef::from_obj(&*tenant))
     });

@@ -11,7 +11,6 @@ use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
-use crate::domain::limits;
 use crate::domain::schedule::jitter;
 use crate::store::scans::{self, NewScan, ScanRow};
 use crate::store::schedules::{self, SlotOfScan};
@@ -55,7 +54,10 @@ impl Scan {
         };
         if slot.is_none() {
             // A wish that no attempt could have is refused before it waits for its turn.
-            self.refuse_wishes(tenant, cx)?;
+            let excessive = launch::excessive(self.spec.scan.as_ref(), tenant, cx);
+            if !excessive.is_empty() {
+                return Err(Error::Invalid(excessive));
+            }
         }
         let Some(provider) = provider else {
             let (reason, why) = awaited(&name.namespace, &[provider_name.name], cx).await?;
@@ -113,19 +115,5 @@ impl Scan {
                 &slot.provider_name,
             )
         }))
-    }
-
-    /// The scan's own settings against the tenant's limits and the images allowed.
-    fn refuse_wishes(&self, tenant: &TenantView, cx: &Context) -> Result<(), Error> {
-        let Some(wishes) = &self.spec.scan else {
-            return Ok(());
-        };
-        let (ceilings, images) = (launch::ceilings(tenant, cx), launch::images(cx));
-        let violations = limits::check(wishes, &ceilings, &images, "spec.scan");
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(violations))
-        }
     }
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
+use super::wanted::{Wanted, chooses, is_away};
 use super::{empty, retire};
 use crate::api::Tenant;
 use crate::controllers::driver::Cleanup;
@@ -28,46 +30,52 @@ pub(super) struct Claims {
     pub(super) failed: Option<Error>,
 }
 
-/// Claims every namespace the spec names and may have. What goes wrong in one of them, where its
+/// Claims every namespace the tenant wants and may have. What goes wrong in one of them, where its
 /// users may have a hand in it, keeps no other from being claimed.
-pub(super) async fn claim(tenant: &Tenant, id: TenantId, cx: &Context) -> Result<Claims, Error> {
+pub(super) async fn claim(
+    tenant: &Tenant,
+    id: TenantId,
+    wanted: &Wanted,
+    cx: &Context,
+) -> Result<Claims, Error> {
     let mut claims = Claims::default();
-    for namespace in BTreeSet::from_iter(tenant.spec.namespaces.clone()) {
-        if is_denied(&namespace, cx) {
+    for namespace in wanted.names() {
+        let cure = wanted.cure(namespace);
+        if is_denied(namespace, cx) {
             let message = format!(
-                "Namespace {namespace} can belong to no tenant in this installation; remove it from spec.namespaces."
+                "Namespace {namespace} can belong to no tenant in this installation; {cure}."
             );
             // Not given back either: a slip in the values must not take away what is stored.
             claims.refused.push((Reason::NamespaceDenied, message));
             continue;
         }
-        if !is_in_reach(&namespace, cx) {
+        if !is_in_reach(namespace, cx) {
             let message = format!(
-                "Namespace {namespace} is none of those in which the operator has rights; add it to rbac.namespaces of the chart's values, or remove it from spec.namespaces."
+                "Namespace {namespace} is none of those in which the operator has rights; add it to rbac.namespaces of the chart's values, or {cure}."
             );
             claims.refused.push((Reason::NamespaceDenied, message));
             continue;
         }
-        let claim = match cx.tenancy.of(&namespace) {
-            Some(_) => claims::claim(&cx.admin, id, &namespace).await?,
+        let claim = match cx.tenancy.of(namespace) {
+            Some(_) => claims::claim(&cx.admin, id, namespace).await?,
             // Age decides only who is first.
-            None => match tenant.elder(&namespace, cx).await? {
-                Some(to) if !claims::is_held_by(&cx.admin, id, &namespace).await? => {
+            None => match tenant.elder(namespace, cx).await? {
+                Some(to) if !claims::is_held_by(&cx.admin, id, namespace).await? => {
                     Claim::Lost { to }
                 }
-                _ => claims::claim(&cx.admin, id, &namespace).await?,
+                _ => claims::claim(&cx.admin, id, namespace).await?,
             },
         };
         match claim {
             Claim::Held => {
-                if let Err(error) = access::grant(cx, &namespace).await {
-                    note(&mut claims.failed, &namespace, error);
+                if let Err(error) = access::grant(cx, namespace).await {
+                    note(&mut claims.failed, namespace, error);
                 }
-                claims.held.insert(namespace);
+                claims.held.insert(namespace.clone());
             }
             Claim::Lost { to } => {
                 let message = format!(
-                    "Namespace {namespace} belongs to Tenant {to}; remove it from spec.namespaces here or there."
+                    "Namespace {namespace} belongs to Tenant {to}; {cure} here, or have it given back there."
                 );
                 claims.refused.push((Reason::NamespaceConflict, message));
             }
@@ -106,23 +114,31 @@ pub(super) struct Released {
     pub(super) failed: Option<Error>,
 }
 
-/// Gives back namespaces the spec no longer names. What lived in them is treated as deleted in
+/// Gives back namespaces the tenant no longer wants. What lived in them is treated as deleted in
 /// this tenant, wholly, before anybody else can have the namespace. One whose right cannot be
 /// taken back stays the tenant's, and keeps no other from being given back.
 pub(super) async fn release(
+    tenant: &Tenant,
     id: TenantId,
-    wanted: &[String],
+    wanted: &Wanted,
     cx: &Context,
 ) -> Result<Released, Error> {
     let mut tx = cx.store.tenant(id).await?;
     let in_use = tenants::namespaces_in_use(&mut tx).await?;
     drop(tx);
     let held = claims::of_tenant(&cx.admin, id).await?;
-    let unwanted: BTreeSet<_> = in_use
+    let mut unwanted: BTreeSet<_> = in_use
         .into_iter()
         .chain(held)
         .filter(|namespace| !wanted.contains(namespace))
         .collect();
+    if tenant.spec.namespace_selector.is_some() {
+        for namespace in unwanted.clone() {
+            if is_away(&namespace, cx).await? {
+                unwanted.remove(&namespace);
+            }
+        }
+    }
     for namespace in &unwanted {
         retire(id, Some(namespace), cx).await?;
     }
@@ -157,7 +173,7 @@ pub(super) async fn release(
 }
 
 impl Tenant {
-    /// Another Tenant that names the namespace and was there first: it goes before this one as
+    /// Another Tenant that wants the namespace and was there first: it goes before this one as
     /// long as nobody has claimed the namespace.
     async fn elder(&self, namespace: &String, cx: &Context) -> Result<Option<String>, Error> {
         let objects = match cx.wake.known::<Self>() {
@@ -170,6 +186,9 @@ impl Tenant {
                 .map(Arc::new)
                 .collect(),
         };
+        let namespaces: Api<Namespace> = Api::all(cx.client.clone());
+        let found = namespaces.get_metadata_opt(namespace).await?;
+        let labels = found.as_ref().map(ResourceExt::labels);
         let age = |tenant: &Self| {
             let created = tenant
                 .metadata
@@ -183,7 +202,8 @@ impl Tenant {
             .filter_map(|object| object.0.as_ref().ok())
             .find(|other| {
                 other.metadata.deletion_timestamp.is_none()
-                    && other.spec.namespaces.contains(namespace)
+                    && (other.spec.namespaces.contains(namespace)
+                        || labels.is_some_and(|labels| chooses(other, labels)))
                     && age(other) < age(self)
             })
             .map(ResourceExt::name_any))
