@@ -26,6 +26,8 @@ mod credentials;
 mod deletion;
 #[path = "apiserver/deletion_batches.rs"]
 mod deletion_batches;
+#[path = "apiserver/doors.rs"]
+mod doors;
 #[path = "apiserver/faults.rs"]
 mod faults;
 #[path = "apiserver/fields.rs"]

@@ -27,6 +27,21 @@ pub struct Images {
 }
 
 impl Images {
+    /// All of them in a sentence, the installation's own first; of a long list its beginning.
+    fn named(&self) -> String {
+        const SHOWN: usize = 5;
+        let mut names: Vec<&str> = vec![&self.default];
+        names.extend(self.allowed.iter().map(String::as_str));
+        let more = names.len().saturating_sub(SHOWN);
+        names.truncate(SHOWN);
+        let names = names.join(", ");
+        if more == 0 {
+            names
+        } else {
+            format!("{names} and {more} more")
+        }
+    }
+
     /// Whether this image may be used.
     pub fn allow(&self, image: &str) -> bool {
         image == self.default
@@ -55,8 +70,9 @@ pub fn check(
             Reason::ImageNotAllowed,
             format!("{field}.image"),
             format!(
-                "image '{}' is none of those this installation allows",
-                image.escape_debug()
+                "image '{}' is none of those this installation allows ({}); name one of them, or have it added to scanner.allowedImages of the chart's values",
+                image.escape_debug(),
+                images.named()
             ),
         ));
     }
@@ -67,7 +83,7 @@ pub fn check(
             Reason::LimitExceeded,
             format!("{field}.activeDeadlineSeconds"),
             format!(
-                "a scan may run {} s at most, not {wish} s",
+                "a scan may run {} s at most, not {wish} s; lower it, or have spec.limits.scanDeadlineSeconds of the Tenant raised",
                 ceilings.deadline_seconds
             ),
         ));
@@ -89,8 +105,8 @@ pub fn check(
         };
         let path = format!("{field}.resources.{part}");
         for (name, wish, limit) in [
-            ("cpu", cpu, Some(&ceilings.cpu)),
-            ("memory", memory, Some(&ceilings.memory)),
+            ("cpu", cpu, Some((&ceilings.cpu, "scanCPU"))),
+            ("memory", memory, Some((&ceilings.memory, "scanMemory"))),
             ("ephemeral-storage", ephemeral_storage, None),
         ] {
             let Some(Quantity(wish)) = wish else { continue };
@@ -102,10 +118,11 @@ pub fn check(
                 Some((Reason::InvalidSpec, message))
             } else {
                 limit
-                    .filter(|limit| quantity::exceeds(wish, limit))
-                    .map(|limit| {
-                        let message =
-                            format!("{name} {wish} is above the limit of a scan, {limit}");
+                    .filter(|(limit, _)| quantity::exceeds(wish, limit))
+                    .map(|(limit, raised)| {
+                        let message = format!(
+                            "{name} {wish} is above the limit of a scan, {limit}; lower it, or have spec.limits.{raised} of the Tenant raised"
+                        );
                         (Reason::LimitExceeded, message)
                     })
             };
@@ -130,7 +147,9 @@ pub fn check(
                 violations.push(Violation::new(
                     Reason::InvalidSpec,
                     format!("{field}.resources.requests.{name}"),
-                    format!("the request of {name} is above its own limit"),
+                    format!(
+                        "the request of {name} is above its own limit; lower it, or raise the limit"
+                    ),
                 ));
             }
         }
@@ -189,9 +208,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "spec.scan.activeDeadlineSeconds: a scan may run 7200 s at most, not 7201 s.",
-                "spec.scan.resources.limits.cpu: cpu 2001m is above the limit of a scan, 2.",
-                "spec.scan.resources.limits.memory: memory 4097Mi is above the limit of a scan, 4Gi.",
+                "spec.scan.activeDeadlineSeconds: a scan may run 7200 s at most, not 7201 s; lower it, or have spec.limits.scanDeadlineSeconds of the Tenant raised.",
+                "spec.scan.resources.limits.cpu: cpu 2001m is above the limit of a scan, 2; lower it, or have spec.limits.scanCPU of the Tenant raised.",
+                "spec.scan.resources.limits.memory: memory 4097Mi is above the limit of a scan, 4Gi; lower it, or have spec.limits.scanMemory of the Tenant raised.",
             ]
         );
         assert!(

@@ -125,7 +125,7 @@ async fn images_scopes_and_wishes_that_may_not_be_are_refused_until_they_are_men
             wish("1025Mi"),
             "Failed LimitExceeded",
             &[
-                "spec.scan.resources.limits.memory: memory 1025Mi is above the limit of a scan, 1Gi.",
+                "spec.scan.resources.limits.memory: memory 1025Mi is above the limit of a scan, 1Gi; lower it, or have spec.limits.scanMemory of the Tenant raised.",
             ],
         ),
         (wish("1024Mi"), "Current Succeeded", &[]),
