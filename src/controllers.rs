@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod checks;
 pub mod credentials;
 mod dependencies;
 pub mod driver;

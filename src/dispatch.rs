@@ -1,7 +1,9 @@
 //! Scans on the cluster: the Job of an attempt ([`job`]) and what its pod says of how it went
 //! ([`outcome`]). Plain data in, plain data out: whoever has a client is in `controllers`.
 
+pub mod check;
 pub mod job;
 pub mod outcome;
+mod pod;
 pub mod redact;
 pub mod size;

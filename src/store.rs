@@ -6,6 +6,7 @@
 //! as and the schema it found have been examined ([`isolation`], [`schema`]).
 
 pub mod admin;
+pub mod checks;
 mod copy;
 pub mod deletion;
 pub mod error;

@@ -16,6 +16,8 @@ mod attempts;
 mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
+#[path = "apiserver/checks.rs"]
+mod checks;
 #[path = "apiserver/claims.rs"]
 mod claims;
 #[path = "apiserver/crds.rs"]

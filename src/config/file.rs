@@ -28,6 +28,9 @@ pub struct FileConfig {
     /// Where the controller has rights.
     #[serde(default)]
     pub rbac: Rbac,
+    /// How connections are checked.
+    #[serde(default)]
+    pub connection_checks: ConnectionChecks,
     /// How failed scans are tried again.
     #[serde(default)]
     pub retry: Retry,
@@ -187,6 +190,25 @@ pub struct Rbac {
     /// Namespaces in which it may run Jobs and read what Providers name; all when empty.
     #[serde(default)]
     pub namespaces: Vec<String>,
+}
+
+/// How connections are checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ConnectionChecks {
+    /// Checks at once, over all tenants; 0: none are made.
+    pub parallelism: i32,
+    /// Seconds between two checks of an account that says nothing of it.
+    pub interval_seconds: i64,
+}
+
+impl Default for ConnectionChecks {
+    fn default() -> Self {
+        Self {
+            parallelism: 4,
+            interval_seconds: 86_400,
+        }
+    }
 }
 
 /// How failed scans are tried again.

@@ -1,9 +1,13 @@
 //! Provider: an account, checked, stored, and — when it goes — deleted to the last row.
 
+mod check;
 mod deletion;
 mod row;
 mod show;
 
+use std::time::Duration;
+
+use self::check::Subject;
 use self::show::forget_tenant;
 use super::credentials::Seen;
 use super::driver::{Cleanup, Outcome, Reconcile};
@@ -36,7 +40,9 @@ impl Reconcile for Provider {
         let user = User::Provider(name.name.clone());
         let seen = Seen::of(self.spec.credentials.as_ref(), &name.namespace, user, cx).await?;
         let (ceilings, images) = (launch::ceilings(&tenant, cx), launch::images(cx));
-        let fingerprint = self.fingerprint(&seen, &ceilings, &images)?;
+        let config = &cx.config.connection_checks;
+        let checks = [config.parallelism.min(1).into(), config.interval_seconds];
+        let fingerprint = self.fingerprint(&seen, &ceilings, &images, checks)?;
         let object = uid_of(self)?;
         let settled = cx.mirrors.get(object).filter(|mirror| {
             mirror.tenant == tenant.id
@@ -67,13 +73,32 @@ impl Reconcile for Provider {
         drop(values);
         self.show_credentials(status, &valid);
         let record = self.record(&valid, fingerprint, &name)?;
-        let id = match self.store(&record, &tenant, status, cx).await? {
-            Ok(id) => id,
+        let wish = self.wish(&valid, &seen.version(), cx);
+        let stored = self
+            .store(&record, &valid, wish, &tenant, status, cx)
+            .await?;
+        let (id, running) = match stored {
+            Ok(stored) => stored,
             Err(outcome) => return Ok(outcome),
         };
         status.provider_id = Some(id.to_string());
         status.tenant = Some(tenant.name.clone());
-        Ok(self.stored())
+        let Some(running) = running else {
+            return Ok(self.stored());
+        };
+        let subject = Subject {
+            tenant: &tenant,
+            provider: id,
+            name: &name,
+            valid: &valid,
+        };
+        Ok(
+            match self.follow_check(&running, &subject, status, cx).await? {
+                Some(pause) => self.stored().again_in(pause),
+                // Once more, to find everything settled.
+                None => self.stored().again_in(Duration::from_secs(1)),
+            },
+        )
     }
 
     async fn cleanup(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Cleanup, Error> {

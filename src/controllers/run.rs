@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::upkeep::retry;
 use super::wake::Wake;
-use super::{Context, Settings, admission, installation, mirrors, references, tenancy};
+use super::{Context, Settings, admission, checks, installation, mirrors, references, tenancy};
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
@@ -188,6 +188,7 @@ pub async fn lead(
     tasks.spawn(upkeep::keep_mirrors(cx.clone()));
     tasks.spawn(upkeep::cast_net(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
+    tasks.spawn(checks::run(cx.clone()));
 
     let watching = watches::Watching {
         concurrency,

@@ -27,7 +27,7 @@ use crate::domain::reason::Reason;
 use crate::store::admin::admission::{Waits, waits_for};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::scans::{self, Open, ScanRow, State};
-use crate::store::{providers, schedules};
+use crate::store::{checks, providers, schedules};
 
 /// What a Scan says that ended with its account.
 pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
@@ -228,7 +228,17 @@ impl Scan {
             let mut tx = cx.store.tenant(tenant.id).await?;
             if row.state == State::Completed {
                 // A scan that went well is the best check of a connection there is.
-                providers::set_connected(&mut tx, row.provider, true).await?;
+                let at = cx.clock.now();
+                let why = "A scan went well.";
+                checks::set_connection(
+                    &mut tx,
+                    row.provider,
+                    Some(true),
+                    Reason::Succeeded,
+                    why,
+                    at,
+                )
+                .await?;
             }
             providers::mark(&mut tx, row.provider).await?;
             tx.commit().await?;

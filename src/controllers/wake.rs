@@ -33,6 +33,8 @@ pub struct Wake {
     mute_rules: Channel<MuteRule>,
     /// Rung when a scan may have become admissible.
     pub admission: tokio::sync::Notify,
+    /// Rung when a connection check may have become due, or a place free.
+    pub checks: tokio::sync::Notify,
 }
 
 /// Calls for one kind, and the objects of it that the watch has shown.
@@ -62,6 +64,7 @@ impl Default for Wake {
             integrations: Channel::default(),
             mute_rules: Channel::default(),
             admission: tokio::sync::Notify::new(),
+            checks: tokio::sync::Notify::new(),
         }
     }
 }

@@ -8,14 +8,12 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{
-    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, Toleration,
-};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use super::outcome::{SCAN, UPLOAD};
+use super::pod::{pod_security, pull_secrets, spec_hash, tolerations};
 use crate::api::{FIELD_MANAGER, labels};
 use crate::config::file::FileConfig;
 use crate::domain::ids::{ObjectName, ProviderId, ScanId, TenantId};
@@ -23,6 +21,8 @@ use crate::domain::scanner::Invocation;
 
 /// Audience of the token that `upload` shows our server.
 pub const AUDIENCE: &str = "prowler-operator";
+/// Value of the label [`labels::QUEUE`] on Jobs and pods of scans.
+pub const QUEUE: &str = "scans";
 /// Annotation with the hash of the Job's spec, by which a Job is recognised as the one planned.
 pub const SPEC_HASH: &str = "prowler-operator.dev/spec-hash";
 /// Annotation on the pod with the name of its `Scan`; a hint for waking, never trusted.
@@ -85,15 +85,12 @@ impl Attempt {
             },
             ..JobSpec::default()
         };
-        // The spec is made of plain data: it always encodes.
-        let encoded = serde_json::to_vec(&spec).unwrap_or_default();
-        let hash = blake3::hash(&encoded).to_hex()[..32].to_owned();
         Job {
             metadata: ObjectMeta {
                 name: Some(self.job_name()),
                 namespace: Some(self.object.namespace.clone()),
                 labels: Some(self.labels()),
-                annotations: Some([(SPEC_HASH.to_owned(), hash)].into()),
+                annotations: Some([(SPEC_HASH.to_owned(), spec_hash(&spec))].into()),
                 owner_references: Some(vec![self.owner.clone()]),
                 ..ObjectMeta::default()
             },
@@ -107,7 +104,7 @@ impl Attempt {
             ("app.kubernetes.io/name", "prowler-operator".to_owned()),
             ("app.kubernetes.io/component", SCAN.to_owned()),
             ("app.kubernetes.io/managed-by", FIELD_MANAGER.to_owned()),
-            (labels::QUEUE, "scans".to_owned()),
+            (labels::QUEUE, QUEUE.to_owned()),
             (labels::TENANT, self.tenant.to_string()),
             (labels::PROVIDER, self.provider.to_string()),
             (labels::SCAN, self.scan.to_string()),
@@ -150,32 +147,17 @@ impl Attempt {
 
     fn pod(&self, config: &FileConfig) -> PodSpec {
         let scanner = &config.scanner;
-        let pull_secrets: Vec<_> = scanner
-            .image_pull_secrets
-            .iter()
-            .map(|name| LocalObjectReference { name: name.clone() })
-            .collect();
         PodSpec {
             restart_policy: Some("Never".to_owned()),
             service_account_name: self.run.service_account.clone(),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(30),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                run_as_user: Some(1000),
-                run_as_group: Some(1000),
-                fs_group: Some(1000),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    ..SeccompProfile::default()
-                }),
-                ..PodSecurityContext::default()
-            }),
+            security_context: Some(pod_security()),
             init_containers: Some(vec![self.scan_container(config)]),
             containers: vec![self.upload_container(config)],
             volumes: Some(self.volumes()),
-            image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+            image_pull_secrets: pull_secrets(scanner),
             node_selector: (!scanner.node_selector.is_empty())
                 .then(|| scanner.node_selector.clone()),
             tolerations: Some(tolerations(&scanner.tolerations)),
@@ -184,24 +166,6 @@ impl Attempt {
             ..PodSpec::default()
         }
     }
-}
-
-/// Scan pods leave a node that does not answer after 15 s: the account is waited for.
-fn tolerations(more: &[Toleration]) -> Vec<Toleration> {
-    [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ]
-    .map(|key| Toleration {
-        key: Some(key.to_owned()),
-        operator: Some("Exists".to_owned()),
-        effect: Some("NoExecute".to_owned()),
-        toleration_seconds: Some(15),
-        ..Toleration::default()
-    })
-    .into_iter()
-    .chain(more.iter().cloned())
-    .collect()
 }
 
 #[cfg(test)]

@@ -87,6 +87,11 @@ reasons! {
     InvalidScope Stalled "The scan settings name something that cannot be scanned so.",
     CredentialsMissing Stalled "The Provider has no credentials, and its type cannot be scanned without.",
 
+    ConnectionFailed Retried "The account could not be reached.",
+    RateLimited Retried "The account answers too many requests.",
+    CheckFailed Retried "The check of the connection came to nothing.",
+    CredentialsChanged Fine "The credentials changed; the connection is checked again.",
+
     // Groups, roles, schedules, integrations
     ProviderNotFound Waits "A Provider that the object names does not exist.",
     ProviderGroupNotFound Waits "A ProviderGroup that the Role names does not exist.",

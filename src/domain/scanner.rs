@@ -84,6 +84,14 @@ fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 
+/// What keeps Prowler from the identity of the node it runs on, which is never the tenant's.
+pub fn never_the_node(provider: ProviderType) -> &'static [(&'static str, &'static str)] {
+    match provider {
+        ProviderType::Aws => &[("AWS_EC2_METADATA_DISABLED", "true")],
+        _ => &[],
+    }
+}
+
 impl Invocation {
     fn args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|arg| literal(arg)));
@@ -110,9 +118,8 @@ impl Invocation {
     }
 
     fn give_credentials(&mut self, provider: ProviderType, access: &Access) {
-        if provider == ProviderType::Aws {
-            // The node's own role is never the tenant's.
-            self.text("AWS_EC2_METADATA_DISABLED", "true");
+        for (name, value) in never_the_node(provider) {
+            self.text(name, value);
         }
         let Some(shape) = access
             .kind

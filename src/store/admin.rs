@@ -1,6 +1,7 @@
 //! The schema's owner: the few acts that reach across tenants, each a named function.
 
 pub mod admission;
+pub mod checks;
 pub mod claims;
 pub mod ledger;
 pub mod ownership;

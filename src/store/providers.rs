@@ -3,7 +3,6 @@
 
 mod retirement;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::retirement::{Doomed, doomed, release_retained, retain, retire, retire_namespace};
@@ -346,39 +345,4 @@ pub async fn by_name(
     .fetch_optional(tx.conn())
     .await?;
     Ok(id.map(ProviderId))
-}
-
-/// Whether the account could be reached when that was last tried, and when; `None`: never tried.
-pub async fn connection(
-    tx: &mut TenantTx,
-    id: ProviderId,
-) -> Result<Option<(bool, Timestamp)>, StoreError> {
-    let row = sqlx::query!(
-        r#"select connected, connection_last_checked_at as "at: jiff_sqlx::Timestamp"
-           from providers where tenant_id = $1 and id = $2"#,
-        tx.tenant().0,
-        id.0,
-    )
-    .fetch_optional(tx.conn())
-    .await?;
-    Ok(row.and_then(|row| Some((row.connected?, row.at?.to_jiff()))))
-}
-
-/// Writes only what a scan's outcome says about the connection; never the whole row, which
-/// would undo a deletion that came in between.
-pub async fn set_connected(
-    tx: &mut TenantTx,
-    id: ProviderId,
-    connected: bool,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update providers set connected = $3, connection_last_checked_at = now()
-         where tenant_id = $1 and id = $2 and not is_deleted",
-        tx.tenant().0,
-        id.0,
-        connected,
-    )
-    .execute(tx.conn())
-    .await?;
-    Ok(())
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_controller::conditions;
 use kube::ResourceExt;
+use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use super::show::shown;
-use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
 use crate::api::{Integration, Provider, ProviderGroup, ScanSchedule, Tenant, annotations};
 use crate::controllers::credentials::Seen;
@@ -22,6 +21,7 @@ use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
 use crate::store::admin::ownership::Mirror;
+use crate::store::checks::{self, Running, Wish};
 use crate::store::providers::{self, ProviderRecord, Stored};
 use crate::store::{Change, scans};
 
@@ -34,6 +34,7 @@ impl Provider {
         seen: &Seen,
         ceilings: &Ceilings,
         images: &Images,
+        checks: [i64; 2],
     ) -> Result<i64, Error> {
         let text = serde_json::to_vec(&json!([
             self.metadata.uid,
@@ -48,6 +49,7 @@ impl Provider {
                 &ceilings.deadline_seconds.to_string()
             ],
             [std::slice::from_ref(&images.default), &images.allowed],
+            checks,
         ]))
         .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))?;
         let mut head = [0; 8];
@@ -109,10 +111,12 @@ impl Provider {
     pub(super) async fn store(
         &self,
         record: &ProviderRecord,
+        valid: &ValidProvider,
+        wish: Wish,
         tenant: &TenantView,
         status: &mut ProviderStatus,
         cx: &Context,
-    ) -> Result<Result<ProviderId, Outcome>, Error> {
+    ) -> Result<Result<(ProviderId, Option<Running>), Outcome>, Error> {
         let mut gone = None;
         // Should the commit's answer be lost, nobody knows what is stored.
         cx.mirrors.forget(record.object);
@@ -127,36 +131,50 @@ impl Provider {
                     change,
                     chosen_anew,
                 } => {
+                    let urgent = checks::expect(&mut tx, id, wish, cx.clock.now()).await?;
                     // A row just made has neither scans nor a connection.
                     let (last, connection) = if change == Change::Created {
                         (None, None)
                     } else {
                         let last = scans::last_of(&mut tx, id).await?;
-                        (last, providers::connection(&mut tx, id).await?)
+                        (last, checks::connection(&mut tx, id).await?)
                     };
+                    let standing = checks::standing(&mut tx, id).await?;
                     tx.commit().await?;
+                    if urgent {
+                        cx.wake.checks.notify_one();
+                    }
                     let last_scan = last.as_ref().map(|scan| scan.id);
                     status.last_scan = last.map(shown);
-                    if let Some((connected, at)) = connection {
-                        self.show_connection(status, connected, at);
-                    } else {
-                        // What an earlier row of the account said of it.
-                        conditions::remove(&mut status.conditions, condition::CONNECTED);
+                    self.show_standing(status, connection.as_ref(), &standing, valid);
+                    // While a check runs each pass looks at it.
+                    if standing.running.is_none() {
+                        cx.mirrors.set(Mirror {
+                            object: record.object,
+                            tenant: tenant.id,
+                            provider: id,
+                            fingerprint: record.fingerprint,
+                            last_scan,
+                        });
                     }
-                    cx.mirrors.set(Mirror {
-                        object: record.object,
-                        tenant: tenant.id,
-                        provider: id,
-                        fingerprint: record.fingerprint,
-                        last_scan,
-                    });
+                    if urgent && change != Change::Created {
+                        let note = "The account or its credentials changed: the connection is checked again.";
+                        cx.tell(
+                            self,
+                            EventType::Normal,
+                            Reason::CredentialsChanged,
+                            "Check",
+                            note,
+                        )
+                        .await;
+                    }
                     if change == Change::Created {
                         cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
                     }
                     if chosen_anew {
                         call_choosers(&record.name, tenant, cx);
                     }
-                    return Ok(Ok(id));
+                    return Ok(Ok((id, standing.running)));
                 }
                 Stored::Full { count, limit } => {
                     let message = format!(

@@ -1,7 +1,6 @@
 //! What a Provider's status says: of its credentials, of the connection, of its last scan, and of
 //! what is wrong with its spec.
 
-use jiff::Timestamp;
 use k8s_controller::conditions::{self, ConditionStatus};
 
 use crate::api::Provider;
@@ -54,28 +53,7 @@ impl Provider {
         );
     }
 
-    pub(super) fn show_connection(
-        &self,
-        status: &mut ProviderStatus,
-        connected: bool,
-        at: Timestamp,
-    ) {
-        let at = seconds(at);
-        let (state, reason, message) = if connected {
-            let message = format!("The account was reached at {at}.");
-            (ConditionStatus::True, Reason::Succeeded, message)
-        } else {
-            let message = format!("The account did not accept the credentials at {at}.");
-            (
-                ConditionStatus::False,
-                Reason::AuthenticationFailed,
-                message,
-            )
-        };
-        self.condition(status, condition::CONNECTED, state, reason, &message);
-    }
-
-    fn condition(
+    pub(super) fn condition(
         &self,
         status: &mut ProviderStatus,
         kind: &str,

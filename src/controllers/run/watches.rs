@@ -25,7 +25,8 @@ use crate::api::{
 use crate::controllers::Context;
 use crate::controllers::driver::{Reconcile, pass};
 use crate::controllers::wake::Wakes;
-use crate::dispatch::job::SCAN_NAME;
+use crate::dispatch::check;
+use crate::dispatch::job::{self, SCAN_NAME};
 
 /// How the kinds are watched.
 pub(super) struct Watching {
@@ -188,7 +189,13 @@ fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, watching: &Watching) -> Task {
 }
 
 fn providers(cx: &Arc<Context>, watching: &Watching) -> Task {
-    start(controller::<Provider>(cx, watching), cx, watching)
+    let providers = controller::<Provider>(cx, watching)
+        .owns_stream(of_queue::<Job>(cx, check::QUEUE))
+        .watches_stream(of_queue::<Pod>(cx, check::QUEUE), |pod| {
+            let name = pod.annotations().get(check::PROVIDER_NAME)?;
+            Some(ObjectRef::new(name).within(&pod.namespace()?))
+        });
+    start(providers, cx, watching)
 }
 
 fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
@@ -224,25 +231,26 @@ fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
 
 fn scans(cx: &Arc<Context>, watching: &Watching) -> Task {
     let scans = controller::<Scan>(cx, watching)
-        .owns_stream(of_scans::<Job>(cx))
-        .watches_stream(of_scans::<Pod>(cx), |pod| {
+        .owns_stream(of_queue::<Job>(cx, job::QUEUE))
+        .watches_stream(of_queue::<Pod>(cx, job::QUEUE), |pod| {
             let name = pod.annotations().get(SCAN_NAME)?;
             Some(ObjectRef::new(name).within(&pod.namespace()?))
         });
     start(scans, cx, watching)
 }
 
-/// Changes of Jobs or pods of scans, wherever the operator may read them: one watch over all
+/// Changes of Jobs or pods of scans or checks, wherever the operator may read them: one watch over all
 /// namespaces, or one for each of `rbac.namespaces`.
-fn of_scans<K>(
+fn of_queue<K>(
     cx: &Context,
+    queue: &'static str,
 ) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Send + 'static,
     PartialObjectMeta<K>: std::fmt::Debug,
 {
-    let changes = |api: Api<PartialObjectMeta<K>>| {
-        let ours = watcher::Config::default().labels(&format!("{}=scans", labels::QUEUE));
+    let changes = move |api: Api<PartialObjectMeta<K>>| {
+        let ours = watcher::Config::default().labels(&format!("{}={queue}", labels::QUEUE));
         watcher(api, ours)
             .default_backoff()
             .touched_objects()

@@ -17,8 +17,8 @@ use crate::controllers::{Context, launch, status};
 use crate::dispatch::outcome::{self, judge};
 use crate::domain::ids::ObjectName;
 use crate::domain::reason::Reason;
-use crate::store::providers;
 use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
+use crate::store::{checks, providers};
 
 /// While an attempt runs its pod's events bring passes; this is the net under them.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
@@ -205,7 +205,8 @@ impl Scan {
         let mut tx = cx.store.tenant(tenant.id).await?;
         let ours = scans::end_attempt(&mut tx, row.id, &ended, now).await?;
         if ours && reason == Reason::AuthenticationFailed {
-            providers::set_connected(&mut tx, row.provider, false).await?;
+            checks::set_connection(&mut tx, row.provider, Some(false), reason, &message, now)
+                .await?;
         }
         if ours && retry_at.is_none() {
             // This pass tells the end, so that no later one would have the Provider show it.

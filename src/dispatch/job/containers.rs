@@ -1,21 +1,17 @@
 //! The two containers: `scan` has the credentials and no way to our server, `upload` a token for
 //! our server and no credentials. Both are as restricted as Pod Security knows.
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, EnvVarSource, ResourceRequirements, SecretKeySelector,
-    SecurityContext, VolumeMount,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, SecretKeySelector};
 
 use super::Attempt;
 use super::volumes::{CLUSTER, CREDENTIALS, OUTPUT, SCAN_TMP, TOKEN};
 use crate::config::file::FileConfig;
 use crate::dispatch::outcome::{SCAN, UPLOAD};
+use crate::dispatch::pod::{SERVICE_ACCOUNT_DIR, mount, resources, restricted};
 use crate::domain::credentials::DIRECTORY;
 use crate::domain::scanner::{OUTPUT_DIRECTORY, OUTPUT_FILE, Value, Variable};
 
 const TOKEN_DIR: &str = "/var/run/secrets/prowler-operator.dev";
-const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 impl Attempt {
     pub(super) fn scan_container(&self, config: &FileConfig) -> Container {
@@ -122,42 +118,5 @@ impl Attempt {
             }
         }
         made
-    }
-}
-
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
-}
-
-fn restricted() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".to_owned()]),
-            add: None,
-        }),
-        ..SecurityContext::default()
-    }
-}
-
-fn resources<const R: usize, const L: usize>(
-    requests: [(&str, &str); R],
-    limits: [(&str, &str); L],
-) -> ResourceRequirements {
-    let amounts = |list: &[(&str, &str)]| {
-        list.iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-            .collect()
-    };
-    ResourceRequirements {
-        requests: Some(amounts(&requests)),
-        limits: Some(amounts(&limits)),
-        claims: None,
     }
 }

@@ -1,14 +1,10 @@
 //! The volumes: the output that passes from `scan` to `upload`, the Secret's files and the
 //! cluster's token for `scan`, the token of our server for `upload`.
 
-use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, EmptyDirVolumeSource,
-    KeyToPath, ObjectFieldSelector, ProjectedVolumeSource, SecretVolumeSource,
-    ServiceAccountTokenProjection, Volume, VolumeProjection,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
 
 use super::{AUDIENCE, Attempt};
+use crate::dispatch::pod::{cluster_access, projected, scratch, token};
 use crate::domain::scanner::SecretFile;
 
 /// Where Prowler writes and `upload` reads.
@@ -33,22 +29,6 @@ impl Attempt {
     }
 
     pub(super) fn volumes(&self) -> Vec<Volume> {
-        let scratch = |name: &str, size: &str| Volume {
-            name: name.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity(size.to_owned())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..Volume::default()
-        };
-        let projected = |name: &str, sources: Vec<VolumeProjection>| Volume {
-            name: name.to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(sources),
-                ..Default::default()
-            }),
-            ..Volume::default()
-        };
         let mut volumes = vec![
             scratch(OUTPUT, "4Gi"),
             scratch(SCAN_TMP, "2Gi"),
@@ -74,48 +54,4 @@ impl Attempt {
         }
         volumes
     }
-}
-
-fn token(audience: Option<&str>, seconds: i64) -> VolumeProjection {
-    VolumeProjection {
-        service_account_token: Some(ServiceAccountTokenProjection {
-            audience: audience.map(str::to_owned),
-            expiration_seconds: Some(seconds),
-            path: "token".to_owned(),
-            ..ServiceAccountTokenProjection::default()
-        }),
-        ..VolumeProjection::default()
-    }
-}
-
-/// What a pod finds below the usual path when its token is mounted the usual way.
-fn cluster_access() -> Vec<VolumeProjection> {
-    vec![
-        token(None, 3607),
-        VolumeProjection {
-            config_map: Some(ConfigMapProjection {
-                name: "kube-root-ca.crt".to_owned(),
-                items: Some(vec![KeyToPath {
-                    key: "ca.crt".to_owned(),
-                    path: "ca.crt".to_owned(),
-                    ..KeyToPath::default()
-                }]),
-                ..ConfigMapProjection::default()
-            }),
-            ..VolumeProjection::default()
-        },
-        VolumeProjection {
-            downward_api: Some(DownwardAPIProjection {
-                items: Some(vec![DownwardAPIVolumeFile {
-                    path: "namespace".to_owned(),
-                    field_ref: Some(ObjectFieldSelector {
-                        field_path: "metadata.namespace".to_owned(),
-                        ..ObjectFieldSelector::default()
-                    }),
-                    ..DownwardAPIVolumeFile::default()
-                }]),
-            }),
-            ..VolumeProjection::default()
-        },
-    ]
 }

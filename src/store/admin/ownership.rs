@@ -112,7 +112,10 @@ pub async fn mirrors(admin: &AdminStore) -> Result<Vec<Mirror>, StoreError> {
                 and s.state in ('completed', 'failed', 'cancelled')
               order by s.completed_at desc nulls last, s.id desc limit 1) as last_scan
            from providers p
-           where not p.is_deleted and p.object_uid is not null"#,
+           where not p.is_deleted and p.object_uid is not null
+             -- While a check runs each pass looks at it.
+             and not exists (select from connection_checks c
+               where c.tenant_id = p.tenant_id and c.provider_id = p.id and c.slot is not null)"#,
     )
     .fetch_all(admin.pool())
     .await?;

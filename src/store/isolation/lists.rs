@@ -19,7 +19,9 @@ pub(super) const DEFINER_FUNCTIONS: [&str; 1] = ["scan_of_job"];
 pub(super) const DEFINER_SETTING: &str = "search_path=pg_catalog, pg_temp";
 
 /// Indexes of tenant tables that do not begin with the tenant: they serve acts across tenants.
-pub(super) const CROSSING_INDEXES: [&str; 11] = [
+pub(super) const CROSSING_INDEXES: [&str; 13] = [
+    "connection_check_slots",
+    "connection_checks_due",
     "integrations_object_uid",
     "mute_rules_object_uid",
     "provider_groups_object_uid",
