@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
+use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use serde::Deserialize;
 
 use crate::domain::quantity;
@@ -80,6 +81,31 @@ pub struct Scanner {
     /// Resources of the `scan` container.
     #[serde(default)]
     pub resources: Option<ResourceRequirements>,
+    /// Where scan pods may connect.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+}
+
+/// The `NetworkPolicy` of scan pods in each claimed namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkPolicy {
+    /// Whether there is one; where not, one that was made before is taken away.
+    pub enabled: bool,
+    /// Its name.
+    pub name: String,
+    /// Where scan pods may connect, all of it: name resolution and the server too.
+    pub egress: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Default for NetworkPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            name: "prowler-operator-scans".to_owned(),
+            egress: Vec::new(),
+        }
+    }
 }
 
 /// The container that sends the findings.
