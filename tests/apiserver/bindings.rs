@@ -104,8 +104,8 @@ async fn a_binding_that_does_not_go_stops_its_own_namespace_and_no_other() {
 async fn a_call_that_fails_in_one_namespace_stops_no_other() {
     let operator = Operator::new().await;
     let (tenant, before, hit, fine) = about_to_change(&operator).await;
-    // The first call asks which Tenants there are, the second for the binding.
-    operator.api.arm(2, Fault::Answer(500));
+    // Before the binding it is asked which Tenants there are, and for the namespace's labels.
+    operator.api.arm(3, Fault::Answer(500));
     operator.pass::<Tenant>("", &tenant).await;
     let fired = operator.api.fired().unwrap_or_default();
     assert!(
