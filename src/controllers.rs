@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod malformed;
 pub mod mirrors;
 pub mod mute_rule;
+pub mod network;
 pub mod provider;
 pub mod provider_group;
 pub mod references;

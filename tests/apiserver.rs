@@ -16,6 +16,10 @@ mod attempts;
 mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
+#[path = "apiserver/chart.rs"]
+mod chart;
+#[path = "apiserver/check.rs"]
+mod check;
 #[path = "apiserver/checks.rs"]
 mod checks;
 #[path = "apiserver/claims.rs"]

@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod behaviour;
+pub mod chart;
 pub mod command;
 pub mod controller;
 pub mod db;

@@ -1,5 +1,7 @@
 //! Arguments of `check`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use super::database::{AdminDatabaseArgs, DatabaseUrl, UserDatabaseArgs};
@@ -21,12 +23,24 @@ pub struct CheckArgs {
         requires = "database_admin_url"
     )]
     pub database_admin_replica_url: Option<DatabaseUrl>,
-    /// Examine also what only matters in production: encryption and durability.
+    /// Examine also what only matters in production: encryption, durability, and what runs in the cluster.
     #[arg(long, env = "DEPLOY")]
     pub deploy: bool,
+    /// Namespace of the installation; only for `--deploy`.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "prowler-operator-system")]
+    pub pod_namespace: String,
+    /// What the names of the installation's resources begin with (the chart's `fullnameOverride`, else made of the release's name); only for `--deploy`.
+    #[arg(long, env = "FULLNAME", default_value = "prowler-operator")]
+    pub fullname: String,
+    /// The controller's configuration file; its ConfigMap in the cluster is read when absent; only for `--deploy`.
+    #[arg(long = "config", env = "CONFIG_FILE")]
+    pub config_file: Option<PathBuf>,
     /// How to print what was found.
     #[arg(long, env = "OUTPUT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// From which severity on the exit code is not 0.
+    #[arg(long, env = "FAIL_ON", value_enum, default_value_t = FailOn::Warning)]
+    pub fail_on: FailOn,
 }
 
 impl CheckArgs {
@@ -46,4 +60,13 @@ pub enum Output {
     Text,
     /// One JSON document.
     Json,
+}
+
+/// What the caller counts as a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Errors alone.
+    Error,
+    /// Warnings as well.
+    Warning,
 }

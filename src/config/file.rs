@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
+use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use serde::Deserialize;
+
+use crate::domain::quantity;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +84,31 @@ pub struct Scanner {
     /// Resources of the `scan` container.
     #[serde(default)]
     pub resources: Option<ResourceRequirements>,
+    /// Where scan pods may connect.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+}
+
+/// The `NetworkPolicy` of scan pods in each claimed namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkPolicy {
+    /// Whether there is one; where not, one that was made before is taken away.
+    pub enabled: bool,
+    /// Its name.
+    pub name: String,
+    /// Where scan pods may connect, all of it: name resolution and the server too.
+    pub egress: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Default for NetworkPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            name: "prowler-operator-scans".to_owned(),
+            egress: Vec::new(),
+        }
+    }
 }
 
 /// The container that sends the findings.
@@ -148,6 +176,53 @@ impl Default for Limits {
                 ceiling: 48 * 3600,
             },
         }
+    }
+}
+
+impl Limits {
+    /// Refuses a default that no tenant could ask for.
+    fn check(&self) -> Result<(), String> {
+        let numbers = [
+            (
+                "concurrentScans",
+                i64::from(self.concurrent_scans.default),
+                i64::from(self.concurrent_scans.ceiling),
+            ),
+            (
+                "providers",
+                i64::from(self.providers.default),
+                i64::from(self.providers.ceiling),
+            ),
+            (
+                "scanDeadlineSeconds",
+                self.scan_deadline_seconds.default,
+                self.scan_deadline_seconds.ceiling,
+            ),
+        ]
+        .map(|(field, default, ceiling)| {
+            (
+                field,
+                default > ceiling,
+                default.to_string(),
+                ceiling.to_string(),
+            )
+        });
+        let quantities = [
+            ("scanMemory", &self.scan_memory),
+            ("scanCPU", &self.scan_cpu),
+        ]
+        .map(|(field, limit)| {
+            let above = quantity::exceeds(&limit.default, &limit.ceiling);
+            (field, above, limit.default.clone(), limit.ceiling.clone())
+        });
+        for (field, above, default, ceiling) in numbers.into_iter().chain(quantities) {
+            if above {
+                return Err(format!(
+                    "limits.{field}.default {default} is above limits.{field}.ceiling {ceiling}"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -279,9 +354,56 @@ impl FileConfig {
             path: path.to_owned(),
             source,
         })?;
-        serde_saphyr::from_str(&text).map_err(|error| FileConfigError::Parse {
+        Self::parse(&text).map_err(|message| FileConfigError::Parse {
             path: path.to_owned(),
-            message: error.to_string(),
+            message,
         })
+    }
+
+    /// Checks the file's text; an error says where in it and why.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        config.limits.check()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_above_its_ceiling_is_refused_with_both() {
+        let parse = |limits: &str| {
+            let text =
+                format!("{{scanner: {{image: x}}, upload: {{image: y}}, limits: {{{limits}}}}}");
+            FileConfig::parse(&text).map(drop)
+        };
+        for (limits, told) in [
+            (
+                "concurrentScans: {default: 6, ceiling: 5}",
+                "limits.concurrentScans.default 6 is above limits.concurrentScans.ceiling 5",
+            ),
+            (
+                "providers: {default: 3, ceiling: 2}",
+                "limits.providers.default 3 is above limits.providers.ceiling 2",
+            ),
+            (
+                "scanDeadlineSeconds: {default: 61, ceiling: 60}",
+                "limits.scanDeadlineSeconds.default 61 is above limits.scanDeadlineSeconds.ceiling 60",
+            ),
+            (
+                "scanMemory: {default: 1025Mi, ceiling: 1Gi}",
+                "limits.scanMemory.default 1025Mi is above limits.scanMemory.ceiling 1Gi",
+            ),
+            (
+                "scanCPU: {default: \"1001m\", ceiling: \"1\"}",
+                "limits.scanCPU.default 1001m is above limits.scanCPU.ceiling 1",
+            ),
+        ] {
+            assert_eq!(parse(limits), Err(told.to_owned()));
+        }
+        assert_eq!(parse("scanMemory: {default: 1024Mi, ceiling: 1Gi}"), Ok(()));
+        assert_eq!(parse(""), Ok(()));
     }
 }

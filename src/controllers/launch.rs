@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Context;
 use super::credentials::Seen;
 use super::error::Error;
+use super::network;
 use super::tenancy::TenantView;
 use crate::api::Scan;
 use crate::api::account::ProviderType;
@@ -90,6 +91,10 @@ pub async fn plan(
                 cx.settings.server_ca_file.display()
             ))
         })?;
+    if cx.config.scanner.network_policy.enabled {
+        // No pod runs where nothing bounds it: somebody may have taken the policy away.
+        network::isolate(cx, &super::name_of(scan).namespace).await?;
+    }
     let owner = scan.controller_owner_ref(&()).ok_or(Error::Outdated)?;
     Ok(Ok(Attempt {
         tenant: tenant.id,

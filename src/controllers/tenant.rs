@@ -9,9 +9,8 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use self::limits::violations;
-use self::namespaces::{claim, note, release};
+use self::namespaces::{claim, leave, note, release};
 use self::wanted::{Wanted, astray};
-use super::access;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, encoded};
 use super::{Context, provider};
@@ -137,7 +136,7 @@ impl Reconcile for Tenant {
         }
         let mut failed = None;
         for namespace in claims::of_tenant(&cx.admin, id).await? {
-            match access::revoke(cx, &namespace).await {
+            match leave(cx, &namespace).await {
                 Ok(()) => claims::release(&cx.admin, id, &namespace).await?,
                 Err(error) => note(&mut failed, &namespace, error),
             }

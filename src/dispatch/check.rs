@@ -18,10 +18,10 @@ use kube::api::ObjectMeta;
 
 pub use self::pod_state::judge;
 pub use self::verdict::Verdict;
-use super::job::SPEC_HASH;
+use super::job::{POD_LABELS, SPEC_HASH};
 use super::pod;
 use crate::api::account::ProviderType;
-use crate::api::{FIELD_MANAGER, labels};
+use crate::api::labels;
 use crate::config::file::FileConfig;
 use crate::domain::credentials::Access;
 use crate::domain::ids::{ObjectName, ProviderId, TenantId};
@@ -123,15 +123,15 @@ impl Check {
 
     fn labels(&self) -> BTreeMap<String, String> {
         [
-            ("app.kubernetes.io/name", "prowler-operator".to_owned()),
             ("app.kubernetes.io/component", CHECK.to_owned()),
-            ("app.kubernetes.io/managed-by", FIELD_MANAGER.to_owned()),
             (labels::QUEUE, QUEUE.to_owned()),
             (labels::TENANT, self.tenant.to_string()),
             (labels::PROVIDER, self.provider.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .into_iter()
+        .chain(POD_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .collect()
     }
 
     fn pod_annotations(&self, config: &FileConfig) -> BTreeMap<String, String> {

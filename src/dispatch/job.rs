@@ -28,6 +28,12 @@ pub const SPEC_HASH: &str = "prowler-operator.dev/spec-hash";
 /// Annotation on the pod with the name of its `Scan`; a hint for waking, never trusted.
 pub const SCAN_NAME: &str = "prowler-operator.dev/scan-name";
 
+/// By which our pods in a tenant's namespace, of scans and of checks, can be selected.
+pub const POD_LABELS: [(&str, &str); 2] = [
+    ("app.kubernetes.io/name", "prowler-operator"),
+    ("app.kubernetes.io/managed-by", FIELD_MANAGER),
+];
+
 /// Everything a Job is made of that differs from scan to scan.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -101,9 +107,7 @@ impl Attempt {
 
     fn labels(&self) -> BTreeMap<String, String> {
         [
-            ("app.kubernetes.io/name", "prowler-operator".to_owned()),
             ("app.kubernetes.io/component", SCAN.to_owned()),
-            ("app.kubernetes.io/managed-by", FIELD_MANAGER.to_owned()),
             (labels::QUEUE, QUEUE.to_owned()),
             (labels::TENANT, self.tenant.to_string()),
             (labels::PROVIDER, self.provider.to_string()),
@@ -111,7 +115,9 @@ impl Attempt {
             (labels::ATTEMPT, self.attempt.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .into_iter()
+        .chain(POD_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .collect()
     }
 
     fn pod_labels(&self, config: &FileConfig) -> BTreeMap<String, String> {

@@ -29,11 +29,7 @@ pub async fn ensure_months(
     let mut conn = admin.pool().acquire().await?;
     let first = from.to_zoned(TimeZone::UTC);
     for ahead in 0..months {
-        let month = first
-            .checked_add(i64::from(ahead).months())
-            .and_then(|day| day.first_of_month())
-            .and_then(|day| day.start_of_day())
-            .map_err(|_| StoreError::Refused("the month lies beyond the calendar".to_owned()))?;
+        let month = month_after(&first, ahead)?;
         for table in PARTITIONED {
             let partition = partition_name(table, &month);
             if ensure(&mut conn, table, &partition, &month).await? {
@@ -56,6 +52,34 @@ pub async fn month_exists(tx: &mut TenantTx, scan: ScanId) -> Result<bool, Store
         }
     }
     Ok(true)
+}
+
+/// How many months there are without a gap, from that of `from` on, in every partitioned table;
+/// counts to `most`.
+pub(super) async fn months_from(
+    conn: &mut PgConnection,
+    from: Timestamp,
+    most: u32,
+) -> Result<u32, StoreError> {
+    let first = from.to_zoned(TimeZone::UTC);
+    for ahead in 0..most {
+        let month = month_after(&first, ahead)?;
+        for table in PARTITIONED {
+            if !is_attached(conn, table, &partition_name(table, &month)).await? {
+                return Ok(ahead);
+            }
+        }
+    }
+    Ok(most)
+}
+
+/// The beginning of the month so many months after that of `first`.
+fn month_after(first: &Zoned, ahead: u32) -> Result<Zoned, StoreError> {
+    first
+        .checked_add(i64::from(ahead).months())
+        .and_then(|day| day.first_of_month())
+        .and_then(|day| day.start_of_day())
+        .map_err(|_| StoreError::Refused("the month lies beyond the calendar".to_owned()))
 }
 
 /// Where the oldest month of findings begins; `None` when there is no month.

@@ -104,8 +104,8 @@ async fn a_binding_that_does_not_go_stops_its_own_namespace_and_no_other() {
 async fn a_call_that_fails_in_one_namespace_stops_no_other() {
     let operator = Operator::new().await;
     let (tenant, before, hit, fine) = about_to_change(&operator).await;
-    // The first call asks which Tenants there are, the second for the binding.
-    operator.api.arm(2, Fault::Answer(500));
+    // Before the binding it is asked which Tenants there are, and for the namespace's labels.
+    operator.api.arm(3, Fault::Answer(500));
     operator.pass::<Tenant>("", &tenant).await;
     let fired = operator.api.fired().unwrap_or_default();
     assert!(
@@ -137,8 +137,8 @@ async fn a_right_that_is_not_taken_back_keeps_its_own_namespace_and_no_other() {
     operator.claim(&tenant, &[&home, hit, fine]).await;
     let spec = json!({ "namespaces": [home] });
     operator.apply::<Tenant>("", &tenant, spec).await;
-    // The first call asks for the binding of the namespace that stays.
-    operator.api.arm(2, Fault::Answer(500));
+    // The first two calls ask for binding and network policy of the namespace that stays.
+    operator.api.arm(3, Fault::Answer(500));
     operator.pass::<Tenant>("", &tenant).await;
     let fired = operator.api.fired().unwrap_or_default();
     assert!(

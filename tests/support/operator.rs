@@ -21,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_controller::events::EventRecorder;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
@@ -110,7 +111,8 @@ placed!(
     Pod,
     Secret,
     ServiceAccount,
-    RoleBinding
+    RoleBinding,
+    NetworkPolicy
 );
 
 impl Placed for Tenant {

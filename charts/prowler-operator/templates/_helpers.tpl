@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- define "prowler-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "prowler-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "prowler-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "prowler-operator.labels" -}}
@@ -46,6 +46,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "prowler-operator.secretReader" -}}
 {{ include "prowler-operator.fullname" . }}-secret-reader
+{{- end }}
+
+{{- define "prowler-operator.scansPolicy" -}}
+{{ include "prowler-operator.fullname" . }}-scans
+{{- end }}
+
+{{/* All that scan pods may connect to, with scanner.networkPolicy. */}}
+{{- define "prowler-operator.scansEgress" -}}
+# Names.
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+# Findings.
+- to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ .Release.Namespace | quote }}}}
+      podSelector: {matchLabels: {{ merge (dict "app.kubernetes.io/component" "server") (include "prowler-operator.selectorLabels" . | fromYaml) | toJson }}}
+  ports:
+    - {port: 8443, protocol: TCP}
+{{- with .Values.scanner.networkPolicy.egress }}
+{{ toYaml . }}
+{{- else }}
+# Clouds, and not the metadata of nodes.
+- to:
+    - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+    - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"]}
+{{- end }}
 {{- end }}
 
 {{- define "prowler-operator.lease" -}}
@@ -99,26 +125,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "prowler-operator.userDatabaseEnv" -}}
 - name: DATABASE_URL
   valueFrom:
-    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . }}, key: user-url}
+    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . | quote }}, key: user-url}
 - name: DATABASE_REPLICA_URL
   valueFrom:
-    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . }}, key: user-replica-url, optional: true}
+    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . | quote }}, key: user-replica-url, optional: true}
 {{- end }}
 
 {{- define "prowler-operator.adminDatabaseEnv" -}}
 - name: DATABASE_ADMIN_URL
   valueFrom:
-    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . }}, key: admin-url}
+    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . | quote }}, key: admin-url}
 - name: DATABASE_ADMIN_REPLICA_URL
   valueFrom:
-    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . }}, key: admin-replica-url, optional: true}
+    secretKeyRef: {name: {{ include "prowler-operator.databaseSecret" . | quote }}, key: admin-replica-url, optional: true}
 {{- end }}
 
 {{/* The database's CA straight from the Secret; a Secret of yours need not have one. */}}
 {{- define "prowler-operator.databaseCaVolume" -}}
 - name: database-ca
   secret:
-    secretName: {{ include "prowler-operator.databaseSecret" . }}
+    secretName: {{ include "prowler-operator.databaseSecret" . | quote }}
     items: [{key: ca.crt, path: ca.crt}]
     {{- if not .Values.database.embedded }}
     optional: true
@@ -128,7 +154,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* Where a pod may run and how urgent it is. Called with the component's values. */}}
 {{- define "prowler-operator.scheduling" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

@@ -16,7 +16,7 @@ use crate::api::Tenant;
 use crate::controllers::driver::Cleanup;
 use crate::controllers::error::Error;
 use crate::controllers::provider::DELETION_SLICE;
-use crate::controllers::{Context, access};
+use crate::controllers::{Context, access, network};
 use crate::domain::ids::TenantId;
 use crate::domain::reason::Reason;
 use crate::store::admin::claims::{self, Claim};
@@ -69,6 +69,9 @@ pub(super) async fn claim(
         match claim {
             Claim::Held => {
                 if let Err(error) = access::grant(cx, namespace).await {
+                    note(&mut claims.failed, namespace, error);
+                }
+                if let Err(error) = network::isolate(cx, namespace).await {
                     note(&mut claims.failed, namespace, error);
                 }
                 claims.held.insert(namespace.clone());
@@ -162,7 +165,7 @@ pub(super) async fn release(
         let mut tx = cx.store.tenant(id).await?;
         tenants::forget_namespace(&mut tx, namespace).await?;
         tx.commit().await?;
-        if let Err(error) = access::revoke(cx, namespace).await {
+        if let Err(error) = leave(cx, namespace).await {
             note(&mut released.failed, namespace, error);
             continue;
         }
@@ -170,6 +173,12 @@ pub(super) async fn release(
         released.any = true;
     }
     Ok(released)
+}
+
+/// Takes away what the controller made in a namespace for its tenant.
+pub(super) async fn leave(cx: &Context, namespace: &str) -> Result<(), Error> {
+    access::revoke(cx, namespace).await?;
+    network::open(cx, namespace).await
 }
 
 impl Tenant {
