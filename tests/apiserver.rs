@@ -46,6 +46,8 @@ mod laws;
 mod ledger;
 #[path = "apiserver/malformed.rs"]
 mod malformed;
+#[path = "apiserver/metrics.rs"]
+mod metrics;
 #[path = "apiserver/mute_rules.rs"]
 mod mute_rules;
 #[path = "apiserver/outage.rs"]
