@@ -2,6 +2,7 @@
 //! object, a namespace or a tenant.
 
 pub mod build;
+pub mod canary;
 pub mod controller;
 pub mod database;
 pub mod kubernetes;

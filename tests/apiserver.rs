@@ -38,6 +38,8 @@ mod groups_and_roles;
 mod harness;
 #[path = "apiserver/integrations.rs"]
 mod integrations;
+#[path = "apiserver/isolation.rs"]
+mod isolation;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
 #[path = "apiserver/laws.rs"]

@@ -637,6 +637,7 @@ fn expositions() -> [(&'static str, String); 2] {
     passes.queue_depth("Scan");
     passes.watch_failed("Scan");
     passes.attempt_failed(Reason::OOMKilled);
+    passes.canary.ended(false, 0.0, Duration::ZERO);
     let uploads = ServerMetrics::default();
     uploads.register(&mut server);
     uploads.answered("Completed");

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::upkeep::retry;
 use super::wake::Wake;
-use super::{Context, Settings, admission, installation, mirrors, references, tenancy};
+use super::{Context, Settings, admission, installation, isolation, mirrors, references, tenancy};
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
@@ -150,6 +150,7 @@ async fn work(
             tenancy: tenancy::Tenancy::default(),
             references: references::References::default(),
             mirrors: mirrors::Mirrors::default(),
+            isolation: isolation::Isolation::default(),
             wake: Wake::default(),
         })
     };
@@ -218,6 +219,7 @@ pub async fn lead(
     tasks.spawn(upkeep::keep_mirrors(cx.clone()));
     tasks.spawn(upkeep::cast_net(cx.clone()));
     tasks.spawn(upkeep::count_scans(cx.clone()));
+    tasks.spawn(isolation::run(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
 
     let watching = watches::Watching {

@@ -12,7 +12,7 @@ use self::limits::violations;
 use self::namespaces::{claim, note, release};
 use self::wanted::{Wanted, astray};
 use super::access;
-use super::driver::{Cleanup, Outcome, Reconcile};
+use super::driver::{Cleanup, News, Outcome, Reconcile};
 use super::error::{Error, encoded};
 use super::{Context, provider};
 use crate::api::Tenant;
@@ -162,6 +162,11 @@ impl Reconcile for Tenant {
                     || other.spec.namespaces.iter().any(shared))
         });
         Ok(Cleanup::Done)
+    }
+
+    fn besides(&self, status: &mut TenantStatus, cx: &Context) -> Option<News> {
+        cx.isolation
+            .show(&mut status.conditions, self.metadata.generation)
     }
 }
 

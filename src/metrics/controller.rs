@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::canary::CanaryMetrics;
 use crate::domain::reason::Reason;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +41,8 @@ pub struct ControllerMetrics {
     scans_active: Gauge,
     scans_limit: Gauge,
     leader: Gauge,
+    /// What the isolation canary found.
+    pub canary: CanaryMetrics,
 }
 
 impl Default for ControllerMetrics {
@@ -57,6 +60,7 @@ impl Default for ControllerMetrics {
             scans_active: Gauge::default(),
             scans_limit: Gauge::default(),
             leader: Gauge::default(),
+            canary: CanaryMetrics::default(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl ControllerMetrics {
             "1 while this controller holds the lease",
             self.leader.clone(),
         );
+        self.canary.register(registry);
     }
 
     /// A pass ended.

@@ -96,6 +96,7 @@ async fn the_controllers_metrics_pass_promtool_name_nobody_and_count_what_happen
         value(text, &settled("Provider")) >= Some(all)
             && value(text, WAITING) == Some(0.0)
             && value(text, "prowler_operator_scans_active_limit") == Some(20.0)
+            && value(text, "prowler_operator_isolation_canary_broken") == Some(0.0)
     })
     .await;
     for (name, least) in [
@@ -104,6 +105,14 @@ async fn the_controllers_metrics_pass_promtool_name_nobody_and_count_what_happen
         (
             "prowler_operator_kubernetes_requests_total{class=\"ok\"}",
             all,
+        ),
+        (
+            "prowler_operator_isolation_canary_last_run_timestamp_seconds",
+            1.7e9,
+        ),
+        (
+            "prowler_operator_isolation_canary_runs_total{result=\"held\"}",
+            1.0,
         ),
         (
             "prowler_operator_reconcile_duration_seconds_count{kind=\"Provider\"}",
