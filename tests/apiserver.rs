@@ -56,6 +56,8 @@ mod mute_rules;
 mod outage;
 #[path = "apiserver/providers.rs"]
 mod providers;
+#[path = "apiserver/restore.rs"]
+mod restore;
 #[path = "apiserver/retention.rs"]
 mod retention;
 #[path = "apiserver/scan_names.rs"]
