@@ -16,9 +16,11 @@ ENTRYPOINT ["/usr/local/bin/prowler-operator"]
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
+# Shown as a label of prowler_operator_build_info.
+ARG COMMIT=unknown
 # SQLX_OFFLINE: queries are checked against the committed data, there is no database here.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    SQLX_OFFLINE=true cargo build --locked --release --bin prowler-operator && \
+    SQLX_OFFLINE=true PROWLER_OPERATOR_COMMIT=$COMMIT cargo build --locked --release --bin prowler-operator && \
     cp target/release/prowler-operator /prowler-operator
 
 FROM ${RUNTIME_IMAGE}

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod error;
 mod installation;
 pub mod integration;
+pub mod isolation;
 pub mod jobs;
 pub mod launch;
 pub mod ledger;
@@ -80,6 +81,8 @@ pub struct Context {
     pub references: references::References,
     /// What is stored of each provider, so that a settled pass costs no query.
     pub mirrors: mirrors::Mirrors,
+    /// Whether tenants are kept apart, as the canary last found.
+    pub isolation: isolation::Isolation,
     /// Calls for passes that no watch would bring.
     pub wake: wake::Wake,
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::post;
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -33,7 +34,9 @@ use self::tls::Certificate;
 use crate::config::server::ServerArgs;
 use crate::domain::clock::SystemClock;
 use crate::ingest::spool::{Limits, Spool};
-use crate::metrics::server::ServerMetrics;
+use crate::metrics::database::{DATABASE, Pools};
+use crate::metrics::kubernetes::KubernetesMetrics;
+use crate::metrics::{self, server::ServerMetrics};
 use crate::store::Store;
 
 /// How often the database is looked at.
@@ -46,9 +49,9 @@ pub async fn run(args: Box<ServerArgs>) -> anyhow::Result<ExitCode> {
     args.check().map_err(anyhow::Error::msg)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let metrics = ServerMetrics::default();
+    let counted = Counted::default();
     let mut registry = Registry::default();
-    metrics.register(&mut registry);
+    counted.register(&mut registry);
     let readiness = Readiness::default();
     // Health is served to the very end, so that a probe sees a server that finishes its work.
     let served = CancellationToken::new();
@@ -60,7 +63,7 @@ pub async fn run(args: Box<ServerArgs>) -> anyhow::Result<ExitCode> {
     ));
     let tasks = TaskTracker::new();
     tokio::select! {
-        done = serve(&args, metrics, &readiness, &tasks, stop.clone()) => done?,
+        done = serve(&args, counted, &readiness, &tasks, stop.clone()) => done?,
         () = stop.cancelled() => {}
     }
     readiness.waiting("its end");
@@ -76,14 +79,32 @@ pub async fn run(args: Box<ServerArgs>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// All that the server counts.
+#[derive(Default)]
+struct Counted {
+    uploads: ServerMetrics,
+    kubernetes: KubernetesMetrics,
+    pools: Pools,
+}
+
+impl Counted {
+    fn register(&self, registry: &mut Registry) {
+        metrics::build::register(registry);
+        self.uploads.register(registry);
+        self.kubernetes.register(registry);
+        DATABASE.register(&self.pools, registry);
+    }
+}
+
 async fn serve(
     args: &ServerArgs,
-    metrics: ServerMetrics,
+    counted: Counted,
     readiness: &Readiness,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = Store::open("server", &args.user)?;
+    store.watch(&counted.pools);
     let spool = Spool::open(
         args.spool_dir.clone(),
         Limits {
@@ -95,11 +116,11 @@ async fn serve(
     )
     .with_context(|| format!("the spool {} cannot be used", args.spool_dir.display()))?;
     let app = App {
-        client: kubernetes().await?,
+        client: kubernetes(&counted.kubernetes).await?,
         store: store.clone(),
         clock: Arc::new(SystemClock),
         spool,
-        metrics,
+        metrics: counted.uploads,
         audience: args.token_audience.clone(),
         receiving: Arc::new(Semaphore::new(args.max_uploads.into())),
         publishing: Arc::new(Semaphore::new(args.max_publications.into())),
@@ -134,14 +155,15 @@ async fn serve(
 }
 
 /// Access to the API server, without asking it anything yet.
-async fn kubernetes() -> anyhow::Result<Client> {
+async fn kubernetes(metrics: &KubernetesMetrics) -> anyhow::Result<Client> {
     let mut config = Config::infer()
         .await
         .context("no access to a Kubernetes API server")?;
     config.connect_timeout = Some(KUBERNETES);
     config.read_timeout = Some(KUBERNETES);
     config.write_timeout = Some(KUBERNETES);
-    Ok(Client::try_from(config)?)
+    let client = ClientBuilder::try_from(config)?.with_layer(&metrics.layer());
+    Ok(client.build())
 }
 
 /// Keeps readiness up to date; tells each change once.

@@ -44,6 +44,7 @@ pub use self::schema::SchemaState;
 pub use self::tenant_tx::TenantTx;
 use crate::config::database::UserDatabaseArgs;
 use crate::domain::ids::TenantId;
+use crate::metrics::database::Pools;
 
 /// What an upsert did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +149,14 @@ impl Store {
             scan: crate::domain::ids::ScanId(row.scan_id),
             attempt: row.attempt,
         }))
+    }
+
+    /// Lets `pools` look at these.
+    pub fn watch(&self, pools: &Pools) {
+        pool::watch(&self.pool, pools, "user");
+        if let Some(replica) = &self.replica {
+            pool::watch(replica, pools, "replica");
+        }
     }
 
     /// Closes the pools; transactions that are open may end first.

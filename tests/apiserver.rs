@@ -44,6 +44,8 @@ mod groups_and_roles;
 mod harness;
 #[path = "apiserver/integrations.rs"]
 mod integrations;
+#[path = "apiserver/isolation.rs"]
+mod isolation;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
 #[path = "apiserver/laws.rs"]
@@ -52,12 +54,16 @@ mod laws;
 mod ledger;
 #[path = "apiserver/malformed.rs"]
 mod malformed;
+#[path = "apiserver/metrics.rs"]
+mod metrics;
 #[path = "apiserver/mute_rules.rs"]
 mod mute_rules;
 #[path = "apiserver/outage.rs"]
 mod outage;
 #[path = "apiserver/providers.rs"]
 mod providers;
+#[path = "apiserver/restore.rs"]
+mod restore;
 #[path = "apiserver/retention.rs"]
 mod retention;
 #[path = "apiserver/scan_names.rs"]

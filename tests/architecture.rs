@@ -7,13 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::manifest::to_yaml;
 use prowler_operator::api::provider::CredentialsType;
 use prowler_operator::domain::credentials::{self, Delivery, Must};
 use prowler_operator::domain::reason::Reason;
 use prowler_operator::domain::scope;
+use prowler_operator::metrics;
+use prowler_operator::metrics::controller::ControllerMetrics;
+use prowler_operator::metrics::database::{Connections, DATABASE, Pools};
+use prowler_operator::metrics::kubernetes::KubernetesMetrics;
+use prowler_operator::metrics::server::ServerMetrics;
 use regex::Regex;
 
 /// A chapter, the chapters it may name, and outside names it may not.
@@ -554,6 +561,109 @@ fn the_definitions_on_disk_are_those_of_the_program() {
             "crds/{name} is of no kind: hack/crds"
         );
     }
+}
+
+#[test]
+fn the_page_of_metrics_has_every_metric_and_nothing_else() {
+    let file = top().join("docs/metrics.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let (head, rest) = page.split_once("<!-- metrics -->\n").unwrap();
+    let (stored, tail) = rest.split_once("<!-- end -->").unwrap();
+    let wanted = table_of_metrics();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let fresh = format!("{head}<!-- metrics -->\n{wanted}<!-- end -->{tail}");
+        std::fs::write(&file, fresh).unwrap();
+        return;
+    }
+    assert!(
+        stored == wanted,
+        "docs/metrics.md is out of date: UPDATE_DOCS=1 cargo test --test architecture"
+    );
+    // A name that is only in the program is of a metric that `exposition` forgot to touch.
+    let literal = Regex::new(r#""(prowler_operator_[a-z_]+)""#).unwrap();
+    let mut registered = 0;
+    for source in sources() {
+        for name in literal.captures_iter(&code(&source.text)) {
+            registered += 1;
+            let name = &name[1];
+            let rows = [format!("| `{name}` |"), format!("| `{name}_total` |")];
+            let listed = rows.iter().any(|row| wanted.contains(row));
+            assert!(listed, "{name} is not in the table");
+        }
+    }
+    assert_eq!(
+        registered,
+        wanted.lines().count() - 2,
+        "a name was built, not written"
+    );
+}
+
+/// Name, type, labels, who has it and meaning of every metric, from what the parts show.
+fn table_of_metrics() -> String {
+    let sample = Regex::new(r"(?m)^([a-z_]+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? ").unwrap();
+    let label = Regex::new(r#"([a-z]+)=""#).unwrap();
+    let mut rows: BTreeMap<String, (String, BTreeSet<String>, String, Vec<&str>)> = BTreeMap::new();
+    for (part, text) in expositions() {
+        let of = |what: &str, name: &str| {
+            let start = format!("# {what} {name} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.unwrap().to_owned()
+        };
+        let names = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+        for name in names {
+            let labels = sample
+                .captures_iter(&text)
+                .filter(|found| &found[1] == name)
+                .filter_map(|found| found.get(2))
+                .flat_map(|labels| label.captures_iter(labels.as_str()))
+                .map(|found| found[1].to_owned())
+                .filter(|label| label != "le");
+            let labels: BTreeSet<_> = labels.collect();
+            let row = (of("TYPE", name), labels, of("HELP", name), Vec::new());
+            rows.entry(name.to_owned()).or_insert(row).3.push(part);
+        }
+    }
+    let mut table =
+        String::from("| metric | type | labels | of | what it says |\n|---|---|---|---|---|\n");
+    for (name, (kind, labels, help, parts)) in rows {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let (labels, parts) = (labels.join(", "), parts.join(", "));
+        writeln!(table, "| `{name}` | {kind} | {labels} | {parts} | {help} |").unwrap();
+    }
+    table
+}
+
+/// What controller and server show once everything has happened in them.
+fn expositions() -> [(&'static str, String); 2] {
+    let (mut controller, mut server) = (Registry::default(), Registry::default());
+    let passes = ControllerMetrics::default();
+    passes.register(&mut controller);
+    passes.reconciled("Scan", "settled", Duration::ZERO);
+    passes.queue_depth("Scan");
+    passes.watch_failed("Scan");
+    passes.attempt_failed(Reason::OOMKilled);
+    passes.canary.ended(false, 0.0, Duration::ZERO);
+    let uploads = ServerMetrics::default();
+    uploads.register(&mut server);
+    uploads.answered("Completed");
+    let (kubernetes, pools) = (KubernetesMetrics::default(), Pools::default());
+    kubernetes.answered(None);
+    pools.watch("user", || Connections {
+        idle: 0,
+        in_use: 0,
+        limit: 0,
+    });
+    DATABASE.failed("unavailable");
+    DATABASE.waited("user", Duration::ZERO);
+    for registry in [&mut controller, &mut server] {
+        kubernetes.register(registry);
+        DATABASE.register(&pools, registry);
+        metrics::build::register(registry);
+    }
+    [("controller", controller), ("server", server)]
+        .map(|(part, registry)| (part, metrics::text::encode(&registry, "").unwrap().1))
 }
 
 #[test]

@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "database/canary.rs"]
+mod canary;
 #[path = "database/check.rs"]
 mod check;
 #[path = "database/closed_lists.rs"]

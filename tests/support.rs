@@ -8,5 +8,6 @@ pub mod controller;
 pub mod db;
 pub mod etcd;
 pub mod faults;
+pub mod metrics;
 pub mod ocsf;
 pub mod operator;

@@ -208,7 +208,8 @@ pub struct TenantStatus {
     /// Generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready always; Reconciling or Stalled while they hold.
+    /// Ready always; Reconciling or Stalled while they hold; Isolated, False while the database lets
+    /// rows of one tenant be reached by another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

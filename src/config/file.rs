@@ -3,6 +3,7 @@
 //! Unknown fields are refused, so that a misspelt value is seen at start and not ignored.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
@@ -43,6 +44,9 @@ pub struct FileConfig {
     /// Findings partitions made ahead.
     #[serde(default)]
     pub partitions: Partitions,
+    /// Attempts to cross from one tenant to another, which must fail.
+    #[serde(default)]
+    pub isolation_canary: IsolationCanary,
 }
 
 /// Prowler's container and the pods it runs in.
@@ -319,6 +323,22 @@ pub struct Partitions {
 impl Default for Partitions {
     fn default() -> Self {
         Self { months_ahead: 3 }
+    }
+}
+
+/// Attempts to cross from one tenant to another, which must fail.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct IsolationCanary {
+    /// Seconds between two runs, at least 1.
+    pub interval_seconds: NonZeroU32,
+}
+
+impl Default for IsolationCanary {
+    fn default() -> Self {
+        Self {
+            interval_seconds: const { NonZeroU32::new(300).unwrap() },
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 //! conditions, events, metrics, the pause before a retry — all of that is here, once.
 
 mod outcome;
+mod tell;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use k8s_controller::events::{Event, EventType};
+use k8s_controller::events::EventType;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
@@ -19,7 +20,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tracing::Instrument as _;
 
-pub use self::outcome::{Cleanup, Outcome};
+pub use self::outcome::{Cleanup, News, Outcome};
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
 use super::{Context, HasApi, is_there, malformed};
@@ -44,6 +45,11 @@ pub trait Reconcile: Kind + HasApi {
         status: &mut StatusOf<Self>,
         cx: &Context,
     ) -> impl Future<Output = Result<Cleanup, Error>> + Send;
+
+    /// Fills in what holds however a pass ended; what to tell when that is new.
+    fn besides(&self, _status: &mut StatusOf<Self>, _cx: &Context) -> Option<News> {
+        None
+    }
 }
 
 /// Failed passes in a row, per object, for the pause before the next one.
@@ -257,7 +263,11 @@ async fn report<K: Reconcile>(
     if let Some(generation) = generation {
         status.set_observed_generation(generation);
     }
+    let news = object.besides(status, cx);
     let written = write(object, status, cx).await?;
+    if let (Written::Yes, Some(News(type_, reason, note))) = (written, news) {
+        cx.tell(object, type_, reason, "Check", &note).await;
+    }
     if written == Written::Yes && before != ready_reason(Some(&*status)) {
         announce(object, readiness, cx).await;
     }
@@ -365,29 +375,4 @@ fn mark_suspended<K: Reconcile>(object: &K, status: &mut StatusOf<K>) {
 
 pub(super) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-impl Context {
-    /// Publishes an event about `object`; a failure to do so is only logged.
-    pub async fn tell<K>(
-        &self,
-        object: &K,
-        type_: EventType,
-        reason: Reason,
-        action: &str,
-        note: &str,
-    ) where
-        K: Resource<DynamicType = ()>,
-    {
-        let event = Event {
-            type_,
-            reason: reason.as_str().to_owned(),
-            action: action.to_owned(),
-            note: Some(note.to_owned()),
-            related: None,
-        };
-        if let Err(error) = self.events.publish(object, &event).await {
-            tracing::debug!(%error, "an event was not published");
-        }
-    }
 }

@@ -4,6 +4,7 @@
 
 mod read;
 mod upkeep;
+mod waiting;
 mod watches;
 
 use std::process::ExitCode;
@@ -15,16 +16,20 @@ use anyhow::Context as _;
 use k8s_controller::LeaderElection;
 use k8s_controller::events::EventRecorder;
 use kube::api::ListParams;
+use kube::client::ClientBuilder;
 use kube::core::PartialObjectMeta;
 use kube::runtime::events::Reporter;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::upkeep::retry;
 use super::wake::Wake;
-use super::{Context, Settings, admission, checks, installation, mirrors, references, tenancy};
+use super::{
+    Context, Settings, admission, checks, installation, isolation, mirrors, references, tenancy,
+};
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
@@ -32,6 +37,8 @@ use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::metrics::controller::ControllerMetrics;
+use crate::metrics::database::{DATABASE, Pools};
+use crate::metrics::{self, kubernetes::KubernetesMetrics};
 use crate::server::health::{self, Readiness};
 use crate::store::{AdminStore, Store, StoreError};
 
@@ -45,10 +52,10 @@ pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
 
-    let metrics = Arc::new(ControllerMetrics::default());
+    let counted = Counted::default();
     let readiness = Readiness::default();
-    let mut registry = prometheus_client::registry::Registry::default();
-    metrics.register(&mut registry);
+    let mut registry = Registry::default();
+    counted.register(&mut registry);
     let health = tokio::spawn(health::serve(
         args.health_addr,
         registry,
@@ -60,7 +67,7 @@ pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
     let mut work = std::pin::pin!(work(
         &args,
         config,
-        metrics,
+        counted,
         readiness,
         leading.clone(),
         stop.clone()
@@ -81,19 +88,37 @@ pub async fn run(args: Box<ControllerArgs>) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// All that the controller counts.
+#[derive(Default)]
+struct Counted {
+    passes: Arc<ControllerMetrics>,
+    kubernetes: KubernetesMetrics,
+    pools: Pools,
+}
+
+impl Counted {
+    fn register(&self, registry: &mut Registry) {
+        metrics::build::register(registry);
+        self.passes.register(registry);
+        self.kubernetes.register(registry);
+        DATABASE.register(&self.pools, registry);
+    }
+}
+
 async fn work(
     args: &ControllerArgs,
     config: FileConfig,
-    metrics: Arc<ControllerMetrics>,
+    counted: Counted,
     readiness: Readiness,
     leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let client = Client::try_default()
-        .await
-        .context("no access to a Kubernetes API server")?;
+    let metrics = counted.passes.clone();
+    let client = kubernetes(&counted.kubernetes).await?;
     readiness.waiting("the database");
     let (store, admin) = connect(args).await?;
+    store.watch(&counted.pools);
+    admin.watch(&counted.pools);
     let identity = installation::identify(&client, &admin, args).await?;
     let installation = identity.id;
     installation::wait_for_lease(&admin, &identity, &readiness).await;
@@ -127,6 +152,7 @@ async fn work(
             tenancy: tenancy::Tenancy::default(),
             references: references::References::default(),
             mirrors: mirrors::Mirrors::default(),
+            isolation: isolation::Isolation::default(),
             wake: Wake::default(),
         })
     };
@@ -163,6 +189,13 @@ async fn work(
     }
 }
 
+async fn kubernetes(metrics: &KubernetesMetrics) -> anyhow::Result<Client> {
+    let what = "no access to a Kubernetes API server";
+    let config = Config::infer().await.context(what)?;
+    let client = ClientBuilder::try_from(config).context(what)?;
+    Ok(client.with_layer(&metrics.layer()).build())
+}
+
 /// Everything a leader does, until told to stop.
 pub async fn lead(
     cx: Arc<Context>,
@@ -187,6 +220,8 @@ pub async fn lead(
     tasks.spawn(upkeep::keep_partitions(cx.clone()));
     tasks.spawn(upkeep::keep_mirrors(cx.clone()));
     tasks.spawn(upkeep::cast_net(cx.clone()));
+    tasks.spawn(upkeep::count_scans(cx.clone()));
+    tasks.spawn(isolation::run(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
     tasks.spawn(checks::run(cx.clone()));
 

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod enqueue;
+mod forgotten;
 mod report;
 
 use std::time::Duration;
@@ -54,9 +55,9 @@ impl Reconcile for Scan {
         };
         let row = match load(tenant.id, object, cx).await? {
             Some(row) => row,
-            // It was queued once: its account and rows are gone, and it says how it went.
+            // It was queued once, and says how it went.
             None if is_over(status) || status.scan_id.is_some() => {
-                return self.outlive(status, cx).await;
+                return self.forgotten(&name, object, &tenant, status, cx).await;
             }
             None if self.is_cancelled() => {
                 self.give_up_slot(&name, &tenant, cx).await?;

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use self::limits::violations;
 use self::namespaces::{claim, leave, note, release};
 use self::wanted::{Wanted, astray};
-use super::driver::{Cleanup, Outcome, Reconcile};
+use super::driver::{Cleanup, News, Outcome, Reconcile};
 use super::error::{Error, encoded};
 use super::{Context, provider};
 use crate::api::Tenant;
@@ -161,6 +161,11 @@ impl Reconcile for Tenant {
                     || other.spec.namespaces.iter().any(shared))
         });
         Ok(Cleanup::Done)
+    }
+
+    fn besides(&self, status: &mut TenantStatus, cx: &Context) -> Option<News> {
+        cx.isolation
+            .show(&mut status.conditions, self.metadata.generation)
     }
 }
 

@@ -49,6 +49,8 @@ enum Kind {
     Waits,
     /// Only a person can help.
     Stalled,
+    /// Not of the object's making, and no hindrance to it; somebody must act elsewhere.
+    Alarm,
     /// A scan's attempt failed; another may succeed.
     Retried,
     /// A scan failed; another attempt would too.
@@ -74,6 +76,7 @@ reasons! {
     NamespaceConflict Stalled "Another tenant holds a namespace that this tenant claims.",
     NamespaceDenied Stalled "A claimed namespace can never belong to a tenant.",
     TenantLimitReached Stalled "The tenant has as much as it may have.",
+    IsolationBroken Alarm "The database does not keep tenants apart any more.",
 
     // Providers
     InvalidUID Stalled "The uid is not how accounts of this provider type are named.",

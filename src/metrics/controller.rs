@@ -9,12 +9,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::canary::CanaryMetrics;
 use crate::domain::reason::Reason;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Pass {
     kind: String,
-    outcome: String,
+    result: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,10 +33,16 @@ struct Why {
 pub struct ControllerMetrics {
     passes: Family<Pass, Counter>,
     seconds: Family<Kind, Histogram>,
+    waiting: Family<Kind, Gauge>,
     watch_errors: Family<Kind, Counter>,
     failed_attempts: Family<Why, Counter>,
     recounted: Counter,
+    scans_waiting: Gauge,
+    scans_active: Gauge,
+    scans_limit: Gauge,
     leader: Gauge,
+    /// What the isolation canary found.
+    pub canary: CanaryMetrics,
 }
 
 impl Default for ControllerMetrics {
@@ -45,10 +52,15 @@ impl Default for ControllerMetrics {
             seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 4.0, 8))
             }),
+            waiting: Family::default(),
             watch_errors: Family::default(),
             failed_attempts: Family::default(),
             recounted: Counter::default(),
+            scans_waiting: Gauge::default(),
+            scans_active: Gauge::default(),
+            scans_limit: Gauge::default(),
             leader: Gauge::default(),
+            canary: CanaryMetrics::default(),
         }
     }
 }
@@ -58,13 +70,18 @@ impl ControllerMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "prowler_operator_reconciles",
-            "Passes over objects, by kind and outcome",
+            "Passes over objects, by kind and result",
             self.passes.clone(),
         );
         registry.register(
-            "prowler_operator_reconcile_seconds",
+            "prowler_operator_reconcile_duration_seconds",
             "Seconds a pass took, by kind",
             self.seconds.clone(),
+        );
+        registry.register(
+            "prowler_operator_reconcile_queue_depth",
+            "Objects called for a pass that has not begun, by kind",
+            self.waiting.clone(),
         );
         registry.register(
             "prowler_operator_watch_errors",
@@ -82,17 +99,33 @@ impl ControllerMetrics {
             self.recounted.clone(),
         );
         registry.register(
+            "prowler_operator_scans_waiting",
+            "Scans of all tenants that wait for their turn or for their next attempt",
+            self.scans_waiting.clone(),
+        );
+        registry.register(
+            "prowler_operator_scans_active",
+            "Scans of all tenants that hold an account and a place in the queue",
+            self.scans_active.clone(),
+        );
+        registry.register(
+            "prowler_operator_scans_active_limit",
+            "The most scans of all tenants that may be active at once",
+            self.scans_limit.clone(),
+        );
+        registry.register(
             "prowler_operator_leader",
             "1 while this controller holds the lease",
             self.leader.clone(),
         );
+        self.canary.register(registry);
     }
 
     /// A pass ended.
-    pub fn reconciled(&self, kind: &str, outcome: &str, took: Duration) {
+    pub fn reconciled(&self, kind: &str, result: &str, took: Duration) {
         let pass = Pass {
             kind: kind.to_owned(),
-            outcome: outcome.to_owned(),
+            result: result.to_owned(),
         };
         self.passes.get_or_create(&pass).inc();
         self.seconds
@@ -100,6 +133,20 @@ impl ControllerMetrics {
                 kind: kind.to_owned(),
             })
             .observe(took.as_secs_f64());
+    }
+
+    /// How many objects of a kind are called for a pass that has not begun; to be set by whoever
+    /// calls them.
+    pub fn queue_depth(&self, kind: &str) -> Gauge {
+        let kind = kind.to_owned();
+        self.waiting.get_or_create(&Kind { kind }).clone()
+    }
+
+    /// How full the queue of scans is.
+    pub fn set_scans(&self, waiting: i64, active: i64, limit: i64) {
+        self.scans_waiting.set(waiting);
+        self.scans_active.set(active);
+        self.scans_limit.set(limit);
     }
 
     /// A watch failed.

@@ -12,11 +12,6 @@ struct Answered {
     outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failed {
-    class: &'static str,
-}
-
 /// The server's metrics.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
@@ -33,7 +28,6 @@ pub struct ServerMetrics {
     /// Files being published.
     pub publishing: Gauge,
     uploads: Family<Answered, Counter>,
-    database_errors: Family<Failed, Counter>,
 }
 
 impl Default for ServerMetrics {
@@ -46,7 +40,6 @@ impl Default for ServerMetrics {
             receiving: Gauge::default(),
             publishing: Gauge::default(),
             uploads: Family::default(),
-            database_errors: Family::default(),
         }
     }
 }
@@ -65,7 +58,7 @@ impl ServerMetrics {
             self.set_aside.clone(),
         );
         registry.register(
-            "prowler_operator_ingest_publication_seconds",
+            "prowler_operator_ingest_publication_duration_seconds",
             "Seconds from the last byte of a body to the commit of its findings",
             self.publication_seconds.clone(),
         );
@@ -89,20 +82,10 @@ impl ServerMetrics {
             "Answers to uploads, by the reason they gave",
             self.uploads.clone(),
         );
-        registry.register(
-            "prowler_operator_ingest_database_errors",
-            "Failures of the database met by uploads, by class",
-            self.database_errors.clone(),
-        );
     }
 
     /// An upload was answered; `outcome` is the answer's reason.
     pub fn answered(&self, outcome: &'static str) {
         self.uploads.get_or_create(&Answered { outcome }).inc();
-    }
-
-    /// The database failed; `class` of a closed list.
-    pub fn database_failed(&self, class: &'static str) {
-        self.database_errors.get_or_create(&Failed { class }).inc();
     }
 }

@@ -158,18 +158,6 @@ impl From<&StoreError> for Answer {
     }
 }
 
-/// The class of a failure, for the metric.
-pub(super) fn class(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::Unavailable(_) => "unavailable",
-        StoreError::Conflict { .. } => "conflict",
-        StoreError::Inconsistent { .. } => "inconsistent",
-        StoreError::Refused(_) => "refused",
-        StoreError::Schema(_) => "schema",
-        StoreError::Database(_) => "database",
-    }
-}
-
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self).unwrap_or_default();

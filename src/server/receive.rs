@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, class};
+use super::answer::Answer;
 use super::identity::{Refusal, identify};
 use crate::domain::clock::Clock;
 use crate::domain::reason::Reason;
@@ -272,7 +272,6 @@ impl App {
     }
 
     fn store_failed(&self, error: &StoreError, attempt: Option<&Attempt>) -> Answer {
-        self.metrics.database_failed(class(error));
         if let Some(Attempt { tenant, scan, .. }) = attempt {
             tracing::warn!(%tenant, %scan, %error, "the database failed an upload");
         } else {

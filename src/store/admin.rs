@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{StoreError, isolation, pool, schema};
 use crate::config::database::AdminDatabaseArgs;
+use crate::metrics::database::Pools;
 
 /// The database as `prowler_admin`. Given only to `migrate` and `controller`. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,8 +45,13 @@ impl AdminStore {
     /// Begins a transaction across tenants.
     pub async fn begin(&self) -> Result<AdminTx, StoreError> {
         Ok(AdminTx {
-            tx: self.pool.begin().await?,
+            tx: Transaction::begin(pool::acquire(&self.pool, "admin").await?, None).await?,
         })
+    }
+
+    /// Lets `pools` look at the pool.
+    pub fn watch(&self, pools: &Pools) {
+        pool::watch(&self.pool, pools, "admin");
     }
 
     /// Closes the pool.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::SchemaState;
+use crate::metrics::database::DATABASE;
 
 /// A failure of the store.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -77,6 +78,18 @@ impl StoreError {
         }
     }
 
+    /// The class under which it is counted.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Conflict { .. } => "conflict",
+            Self::Inconsistent { .. } => "inconsistent",
+            Self::Refused(_) => "refused",
+            Self::Schema(_) => "schema",
+            Self::Database(_) => "database",
+        }
+    }
+
     /// Whether waiting may help: the connection, the server or a concurrent transaction was in
     /// the way, not the request itself.
     pub fn is_transient(&self) -> bool {
@@ -103,33 +116,38 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) => from_database(&*error),
-            sqlx::Error::Io(error) => Self::Unavailable(error.kind().to_string()),
-            sqlx::Error::PoolTimedOut => {
-                Self::Unavailable("no connection became free in time".to_owned())
-            }
-            sqlx::Error::PoolClosed => Self::Unavailable("the pool is closed".to_owned()),
-            sqlx::Error::WorkerCrashed => Self::Unavailable("the driver stopped".to_owned()),
-            // A server that goes away between two messages.
-            sqlx::Error::BeginFailed => Self::Unavailable("no transaction began".to_owned()),
-            sqlx::Error::ColumnDecode { index, .. } => Self::Inconsistent {
-                table: "result",
-                column: index,
-                row: "a query".to_owned(),
-            },
-            sqlx::Error::RowNotFound => driver("a row that must exist was not found"),
-            sqlx::Error::Tls(_) => driver("the TLS connection could not be established"),
-            sqlx::Error::Configuration(_) => driver("the connection options cannot be used"),
-            sqlx::Error::Migrate(error) => Self::from(*error),
-            sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
-                driver("a column is missing from a result")
-            }
-            sqlx::Error::Encode(_) => driver("a value could not be encoded"),
-            sqlx::Error::Decode(_) => driver("a value could not be decoded"),
-            // Protocol texts and the rest may quote what was received.
-            _ => driver("the driver failed"),
+        let error = from_driver(error);
+        DATABASE.failed(error.class());
+        error
+    }
+}
+
+fn from_driver(error: sqlx::Error) -> StoreError {
+    use StoreError::{Inconsistent, Unavailable};
+    match error {
+        sqlx::Error::Database(error) => from_database(&*error),
+        sqlx::Error::Io(error) => Unavailable(error.kind().to_string()),
+        sqlx::Error::PoolTimedOut => Unavailable("no connection became free in time".to_owned()),
+        sqlx::Error::PoolClosed => Unavailable("the pool is closed".to_owned()),
+        sqlx::Error::WorkerCrashed => Unavailable("the driver stopped".to_owned()),
+        // A server that goes away between two messages.
+        sqlx::Error::BeginFailed => Unavailable("no transaction began".to_owned()),
+        sqlx::Error::ColumnDecode { index, .. } => Inconsistent {
+            table: "result",
+            column: index,
+            row: "a query".to_owned(),
+        },
+        sqlx::Error::RowNotFound => driver("a row that must exist was not found"),
+        sqlx::Error::Tls(_) => driver("the TLS connection could not be established"),
+        sqlx::Error::Configuration(_) => driver("the connection options cannot be used"),
+        sqlx::Error::Migrate(error) => StoreError::from(*error),
+        sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+            driver("a column is missing from a result")
         }
+        sqlx::Error::Encode(_) => driver("a value could not be encoded"),
+        sqlx::Error::Decode(_) => driver("a value could not be decoded"),
+        // Protocol texts and the rest may quote what was received.
+        _ => driver("the driver failed"),
     }
 }
 

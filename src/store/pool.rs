@@ -7,13 +7,15 @@
 //! | idle / lifetime | 10 min / 30 min | the same |
 //! | a statement | 5 min; a lock 30 s; an idle transaction 60 s | the same |
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, PgPool, Postgres};
 
 use super::StoreError;
 use crate::config::database::DatabaseUrl;
+use crate::metrics::database::{Connections, DATABASE, Pools};
 
 /// Connections of the admin role: it acts rarely, and mostly one act at a time.
 const ADMIN_CONNECTIONS: u32 = 4;
@@ -65,6 +67,32 @@ pub(super) fn options(
             ("lock_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "60s"),
         ]))
+}
+
+/// A connection of the pool, however long it takes to get one; counted under this name.
+pub(super) async fn acquire(
+    pool: &PgPool,
+    name: &'static str,
+) -> Result<PoolConnection<Postgres>, StoreError> {
+    let asked = Instant::now();
+    let conn = pool.acquire().await;
+    // The longest waits are those in vain.
+    DATABASE.waited(name, asked.elapsed());
+    Ok(conn?)
+}
+
+/// Lets `pools` look at this one under this name.
+pub(super) fn watch(pool: &PgPool, pools: &Pools, name: &'static str) {
+    let pool = pool.clone();
+    pools.watch(name, move || {
+        // Not one look at both: a connection may come or go in between.
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Connections {
+            idle,
+            in_use: pool.size().saturating_sub(idle),
+            limit: pool.options().get_max_connections(),
+        }
+    });
 }
 
 fn pool(size: u32) -> PgPoolOptions {

@@ -32,6 +32,23 @@ async fn findings_of_an_aws_account_arrive_once_however_often_they_are_sent() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+    let (tenant, scan) = (
+        site.world.tenant.to_string(),
+        running.attempt.scan.to_string(),
+    );
+    let never = [
+        tenant.as_str(),
+        scan.as_str(),
+        site.world.namespace.as_str(),
+    ];
+    crate::support::metrics::check(&metrics, &never);
+    for name in [
+        "prowler_operator_database_pool_connections_limit{pool=\"user\"}",
+        "prowler_operator_kubernetes_requests_total{class=\"ok\"}",
+    ] {
+        let value = crate::support::metrics::value(&metrics, name);
+        assert!(value >= Some(1.0), "{name}\n{metrics}");
+    }
     let log = site.log();
     let published: Vec<_> = log
         .lines()

@@ -87,6 +87,12 @@ pub fn helm() -> &'static Path {
     PATH.get_or_init(|| tool("helm"))
 }
 
+/// The path of the linter of metrics.
+pub fn promlint() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| tool("promlint"))
+}
+
 /// The path of kubectl.
 pub fn kubectl() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

@@ -179,7 +179,8 @@ impl Operator {
         passes.collect::<Vec<_>>().join("\n")
     }
 
-    async fn metrics(&self) -> String {
+    /// All metrics; nothing while it does not answer.
+    pub async fn metrics(&self) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let read = async {
             let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
@@ -188,6 +189,8 @@ impl Operator {
             stream.read_to_string(&mut text).await?;
             Ok::<_, std::io::Error>(text)
         };
-        read.await.unwrap_or_default()
+        let answer = read.await.unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n");
+        body.map(|(_, body)| body.to_owned()).unwrap_or_default()
     }
 }

@@ -903,6 +903,7 @@ fn context(
         tenancy: controllers::tenancy::Tenancy::default(),
         references: controllers::references::References::default(),
         mirrors: controllers::mirrors::Mirrors::default(),
+        isolation: controllers::isolation::Isolation::default(),
         wake: controllers::wake::Wake::default(),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_controller::events::EventType;
+
 use crate::controllers::status::Readiness;
 use crate::domain::reason::Reason;
 
@@ -56,6 +58,10 @@ impl Outcome {
         self
     }
 }
+
+/// What an event tells, besides whether the object is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News(pub EventType, pub Reason, pub String);
 
 /// How far undoing has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::controllers::error::backoff;
 use crate::controllers::{Context, provider};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::store::admin::admission;
 use crate::store::{StoreError, partitions};
 
 /// Reads the claims again every half minute: another leader may have written some.
@@ -55,6 +56,18 @@ pub(super) async fn keep_mirrors(cx: Arc<Context>) {
         if let Err(error) = cx.mirrors.load(&cx.admin).await {
             tracing::warn!(%error, "the stored providers were not read; trying again");
         }
+    }
+}
+
+/// Counts the queue of scans for the metrics, about as often as they are asked for.
+pub(super) async fn count_scans(cx: Arc<Context>) {
+    let limit = i64::from(cx.config.queues.scans.max_concurrent);
+    loop {
+        match admission::count(&cx.admin).await {
+            Ok((waiting, active)) => cx.metrics.set_scans(waiting, active, limit),
+            Err(error) => tracing::debug!(%error, "the queue of scans was not counted"),
+        }
+        tokio::time::sleep(Duration::from_secs(15)).await;
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::read::{self, Read};
+use super::waiting::Waiting;
 use crate::api::{
     Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, labels,
 };
@@ -48,6 +49,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 fn controller<K: Reconcile + Wakes>(
     cx: &Arc<Context>,
     watching: &Watching,
+    waiting: &Waiting,
 ) -> Controller<DeserializeGuard<K>> {
     let (reader, writer) = reflector::store();
     let events = objects::<K>(cx)
@@ -57,7 +59,16 @@ fn controller<K: Reconcile + Wakes>(
         .reflect(writer);
     let (changed, lists) = triggers(events);
     cx.wake.remember::<K>(reader.clone());
-    let calls = cx.wake.listen::<K>().map(|object| {
+    let (one, all, called) = (waiting.clone(), waiting.clone(), waiting.clone());
+    let objects = reader.clone();
+    let changed = changed.inspect_ok(move |object| one.called(&ObjectRef::from_obj(object)));
+    let lists = lists.inspect(move |()| {
+        for object in objects.state() {
+            all.called(&ObjectRef::from_obj(&*object));
+        }
+    });
+    let calls = cx.wake.listen::<K>().map(move |object| {
+        called.called(&object);
         let mut guarded = ObjectRef::<DeserializeGuard<K>>::new(&object.name);
         guarded.namespace = object.namespace;
         guarded
@@ -133,17 +144,20 @@ fn start<K: Reconcile + Wakes>(
     controller: Controller<DeserializeGuard<K>>,
     cx: &Arc<Context>,
     watching: &Watching,
+    waiting: Waiting,
 ) -> Task {
     let (cx, counting) = (cx.clone(), cx.clone());
     let listed = watching.references_listed.clone();
+    let begins = waiting.clone();
     let stream = controller
         .graceful_shutdown_on(watching.stop.clone().cancelled_owned())
         .run(
             move |object, cx| {
-                let mut listed = listed.clone();
+                let (mut listed, begins) = (listed.clone(), begins.clone());
                 async move {
                     // An error means that nobody holds the passes back any more.
                     let _ = listed.wait_for(|listed| *listed).await;
+                    begins.begun(&ObjectRef::from_obj(&*object));
                     Ok::<_, std::convert::Infallible>(pass(object, cx).await)
                 }
             },
@@ -153,7 +167,9 @@ fn start<K: Reconcile + Wakes>(
     Box::pin(stream.for_each(move |result| {
         if let Err(error) = result {
             // Failed watches show only here; a missing right would otherwise be silence.
-            if !matches!(error, kube::runtime::controller::Error::ObjectNotFound(_)) {
+            if let kube::runtime::controller::Error::ObjectNotFound(object) = &error {
+                waiting.begun(object);
+            } else {
                 counting.metrics.watch_failed(K::KIND);
                 tracing::warn!(kind = K::KIND, %error, "the watch failed; beginning it anew");
             }
@@ -181,25 +197,26 @@ fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, watching: &Watching) -> Task {
     let config = Config::default()
         .concurrency(watching.concurrency.min(4))
         .debounce(Duration::from_millis(500));
-    start(
-        controller::<K>(cx, watching).with_config(config),
-        cx,
-        watching,
-    )
+    let waiting = waiting::<K>(cx);
+    let controller = controller::<K>(cx, watching, &waiting).with_config(config);
+    start(controller, cx, watching, waiting)
+}
+
+fn waiting<K: Reconcile>(cx: &Context) -> Waiting {
+    Waiting::new(cx.metrics.queue_depth(K::KIND))
 }
 
 fn providers(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let providers = controller::<Provider>(cx, watching)
-        .owns_stream(of_queue::<Job>(cx, check::QUEUE))
-        .watches_stream(of_queue::<Pod>(cx, check::QUEUE), |pod| {
-            let name = pod.annotations().get(check::PROVIDER_NAME)?;
-            Some(ObjectRef::new(name).within(&pod.namespace()?))
-        });
-    start(providers, cx, watching)
+    let waiting = waiting::<Provider>(cx);
+    let providers = controller::<Provider>(cx, watching, &waiting);
+    let providers = with_pods(providers, cx, &waiting, check::QUEUE, check::PROVIDER_NAME);
+    start(providers, cx, watching, waiting)
 }
 
 fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let tenants = controller::<Tenant>(cx, watching);
+    let waiting = waiting::<Tenant>(cx);
+    let called = waiting.clone();
+    let tenants = controller::<Tenant>(cx, watching, &waiting);
     let objects = tenants.store();
     // A namespace that appears is bound by the tenant that waits for it.
     let namespaces = watcher(
@@ -214,6 +231,7 @@ fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
         let named = namespace.labels().get(labels::TENANT).cloned();
         // One whose label was taken off is the concern of whoever holds it.
         let holder = tenancy.tenancy.of(&name).map(|view| view.name.clone());
+        let called = called.clone();
         objects
             .state()
             .into_iter()
@@ -225,18 +243,45 @@ fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
                 })
             })
             .map(|tenant| ObjectRef::from_obj(&*tenant))
+            .inspect(move |tenant| called.called(tenant))
     });
-    start(tenants, cx, watching)
+    start(tenants, cx, watching, waiting)
 }
 
 fn scans(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let scans = controller::<Scan>(cx, watching)
-        .owns_stream(of_queue::<Job>(cx, job::QUEUE))
-        .watches_stream(of_queue::<Pod>(cx, job::QUEUE), |pod| {
-            let name = pod.annotations().get(SCAN_NAME)?;
-            Some(ObjectRef::new(name).within(&pod.namespace()?))
-        });
-    start(scans, cx, watching)
+    let waiting = waiting::<Scan>(cx);
+    let scans = controller::<Scan>(cx, watching, &waiting);
+    let scans = with_pods(scans, cx, &waiting, job::QUEUE, SCAN_NAME);
+    start(scans, cx, watching, waiting)
+}
+
+/// Has a change of a Job of this queue call for a pass over its owner, and one of its pod over the
+/// object that the annotation names.
+fn with_pods<K: Reconcile + Wakes>(
+    controller: Controller<DeserializeGuard<K>>,
+    cx: &Context,
+    waiting: &Waiting,
+    queue: &'static str,
+    annotation: &'static str,
+) -> Controller<DeserializeGuard<K>> {
+    let (of_jobs, of_pods) = (waiting.clone(), waiting.clone());
+    let jobs = of_queue::<Job>(cx, queue).inspect_ok(move |job| {
+        let namespace = job.namespace();
+        for owner in job.owner_references() {
+            let owner = ObjectRef::<K>::from_owner_ref(namespace.as_deref(), owner, ());
+            if let Some(owner) = owner {
+                of_jobs.called(&owner);
+            }
+        }
+    });
+    controller
+        .owns_stream(jobs)
+        .watches_stream(of_queue::<Pod>(cx, queue), move |pod| {
+            let name = pod.annotations().get(annotation)?;
+            let object = ObjectRef::new(name).within(&pod.namespace()?);
+            of_pods.called(&object);
+            Some(object)
+        })
 }
 
 /// Changes of Jobs or pods of scans or checks, wherever the operator may read them: one watch over all

@@ -124,10 +124,23 @@ impl ScanSchedule {
         };
         let uid = self.metadata.uid.as_deref();
         let is_ours = |scan: &Scan| is_made_for(scan, &name.name, uid, &slot.provider_name);
-        if found.0.as_ref().is_ok_and(is_ours) {
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        if let Some(scan) = found.0.ok().filter(is_ours) {
+            if scan.status.is_some_and(|status| status.scan_id.is_some()) {
+                // It was queued, and the database does not remember: it was restored to a time
+                // before. A slot that waited for its row would keep later ones from being claimed.
+                schedules::skip(
+                    &mut tx,
+                    &ObjectName {
+                        namespace: name.namespace.clone(),
+                        name: slot.scan_name.clone(),
+                    },
+                )
+                .await?;
+                tx.commit().await?;
+            }
             return Ok(());
         }
-        let mut tx = cx.store.tenant(tenant.id).await?;
         let is_lapsed = schedules::lapse(&mut tx, id, slot).await?;
         tx.commit().await?;
         if is_lapsed {

@@ -105,6 +105,20 @@ pub async fn admit(
     Ok(admitted)
 }
 
+/// Scans of all tenants that wait, and those that hold an account and a place in the queue.
+pub async fn count(admin: &AdminStore) -> Result<(i64, i64), StoreError> {
+    // Of all tenants, by the indexes of those that are open.
+    let row = sqlx::query!(
+        r#"select
+             (select count(*) from scans where state = 'available' and not is_deleted
+                and tenant_id is not null) as "waiting!",
+             (select count(*) from scans where queue_slot is not null) as "active!""#
+    )
+    .fetch_one(admin.pool())
+    .await?;
+    Ok((row.waiting, row.active))
+}
+
 /// What a queued scan waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waits {

@@ -245,3 +245,57 @@ pub(super) async fn references(conn: &mut PgConnection) -> Result<Vec<Reference>
     .fetch_all(conn)
     .await?)
 }
+
+/// A relation the canary tries.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub name: String,
+    /// Schema and name, quoted.
+    pub place: String,
+    /// `pg_class.relkind`.
+    pub kind: String,
+    /// The column that names the tenant, quoted; none in a view.
+    pub key: Option<String>,
+    /// Another column, quoted, that is never null and decides no partition.
+    pub required: Option<String>,
+    /// Of a partitioned table: the column that decides the partition, quoted, and where the
+    /// earliest partition begins.
+    pub route: Option<String>,
+    pub bound: Option<String>,
+}
+
+/// Everything that holds or shows rows of tenants: tables with a tenant, partitions, views.
+pub(super) async fn targets(conn: &mut PgConnection) -> Result<Vec<Target>, StoreError> {
+    Ok(sqlx::query_as!(
+        Target,
+        r#"select c.relname::text as "name!", format('%I.%I', n.nspname, c.relname) as "place!",
+               c.relkind::text as "kind!", quote_ident(k.attname) as key,
+               (select quote_ident(min(a.attname)) from pg_attribute a
+                where a.attrelid = c.oid and a.attnum > 0 and a.attnotnull and a.attname <> k.attname
+                  and a.attidentity = '' and a.attgenerated = '' and a.attname not in (
+                      select b.attname from pg_partition_ancestors(c.oid) o
+                      join pg_partitioned_table p on p.partrelid = o.relid
+                      join pg_attribute b on b.attrelid = p.partrelid
+                       and b.attnum = any (p.partattrs::int2[]))) as required,
+               (select quote_ident(a.attname) from pg_partitioned_table p
+                join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]
+                where p.partrelid = c.oid) as route,
+               (select min(substring(pg_get_expr(b.relpartbound, b.oid)
+                                     from '''([0-9a-f-]{36})'''))
+                from pg_inherits i join pg_class b on b.oid = i.inhrelid
+                where i.inhparent = c.oid) as bound
+           from pg_class c
+           join pg_namespace n on n.oid = c.relnamespace
+           left join pg_attribute k on k.attrelid = c.oid and k.attnum > 0 and not k.attisdropped
+                and c.relkind in ('r', 'p') and k.atttypid = 'uuid'::regtype and k.attname =
+                    case c.relname when 'tenants' then 'id' else 'tenant_id' end
+           where (n.nspname = 'prowler'
+                  or exists (select from pg_partition_ancestors(c.oid) a
+                             join pg_class p on p.oid = a.relid
+                             where p.relnamespace = to_regnamespace('prowler')))
+             and (c.relkind in ('v', 'm', 'f') or k.attname is not null)
+           order by c.relname"#
+    )
+    .fetch_all(conn)
+    .await?)
+}
