@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::manifest::to_yaml;
 use prowler_operator::api::provider::CredentialsType;
+use prowler_operator::api::scope::ScopeField;
 use prowler_operator::domain::credentials::{self, Delivery, Must};
 use prowler_operator::domain::reason::Reason;
-use prowler_operator::domain::scope;
 use regex::Regex;
 
 /// A chapter, the chapters it may name, and outside names it may not.
@@ -647,7 +647,7 @@ fn page_of_providers() -> String {
         if credentials::optional(provider) {
             page += "\nCredentials are optional: what is public can be scanned without.\n";
         }
-        if scope::has_regions(provider) {
+        if ScopeField::Regions.is_known_to(provider) {
             page += "\n`scan.regions` narrows a scan to regions.\n";
         }
     }
