@@ -113,6 +113,21 @@ const CHAPTERS: &[Chapter] = &[
         may_name: &["domain", "config"],
         never: &["kube::", "k8s_openapi", "sqlx", "axum"],
     },
+    // In scan pods, with the tenant's keys: nothing that could carry them away.
+    Chapter {
+        name: "compose",
+        may_name: &["domain", "config"],
+        never: &[
+            "kube::",
+            "k8s_openapi",
+            "sqlx",
+            "axum",
+            "reqwest",
+            "hyper",
+            "tokio",
+            "tracing",
+        ],
+    },
     // A take-over compares the database's installation id with the cluster's.
     Chapter {
         name: "bootstrap",
@@ -603,8 +618,8 @@ fn page_of_providers() -> String {
                     Delivery::File(_, flag) => format!("the file of `{flag}`"),
                     Delivery::Flag(flag) => format!("`{flag}`"),
                     Delivery::Unused => "not needed, and not used".into(),
-                    Delivery::Composed => {
-                        "not yet: part of a file that has to be put together".into()
+                    Delivery::Composed(composition) => {
+                        format!("part of the file of `{}`", composition.flag())
                     }
                 };
                 writeln!(page, "| `{}` | {needed} | {way} |", key.name).unwrap();
