@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
 use serde::Deserialize;
 
+/// Label of GKE's nodes whose metadata server gives each pod its own identity. See
+/// <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>.
+pub const GKE_METADATA_SERVER: &str = "iam.gke.io/gke-metadata-server-enabled";
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -60,6 +64,10 @@ pub struct Scanner {
     /// Node labels scan pods need.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
+    /// The cluster is GKE Autopilot, which refuses [`GKE_METADATA_SERVER`] as a node selector and
+    /// needs none: all its nodes have it.
+    #[serde(default)]
+    pub gke_autopilot: bool,
     /// Taints scan pods tolerate.
     #[serde(default)]
     pub tolerations: Vec<Toleration>,

@@ -18,7 +18,7 @@ use kube::api::ObjectMeta;
 
 use super::outcome::{SCAN, UPLOAD};
 use crate::api::{FIELD_MANAGER, labels};
-use crate::config::file::FileConfig;
+use crate::config::file::{FileConfig, GKE_METADATA_SERVER};
 use crate::domain::ids::{ObjectName, ProviderId, ScanId, TenantId};
 use crate::domain::scanner::Invocation;
 
@@ -154,6 +154,17 @@ impl Attempt {
             .collect()
     }
 
+    /// What the chart asks of nodes, and for a scan by workload identity on Google Cloud that the
+    /// node does not answer with its own identity.
+    fn node_selector(&self, config: &FileConfig) -> Option<BTreeMap<String, String>> {
+        let scanner = &config.scanner;
+        let mut selector = scanner.node_selector.clone();
+        if self.run.metadata_of_its_own && !scanner.gke_autopilot {
+            selector.insert(GKE_METADATA_SERVER.to_owned(), "true".to_owned());
+        }
+        (!selector.is_empty()).then_some(selector)
+    }
+
     fn pod(&self, config: &FileConfig) -> PodSpec {
         let scanner = &config.scanner;
         let pull_secrets: Vec<_> = scanner
@@ -187,8 +198,7 @@ impl Attempt {
             containers: vec![self.upload_container(config)],
             volumes: Some(self.volumes()),
             image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-            node_selector: (!scanner.node_selector.is_empty())
-                .then(|| scanner.node_selector.clone()),
+            node_selector: self.node_selector(config),
             tolerations: Some(tolerations(&scanner.tolerations)),
             affinity: scanner.affinity.clone(),
             priority_class_name: scanner.priority_class_name.clone(),

@@ -31,6 +31,8 @@ pub struct Invocation {
     pub service_account: Option<String>,
     /// Labels the pod needs for workload identity.
     pub pod_labels: Vec<(&'static str, &'static str)>,
+    /// Keep to nodes whose metadata server gives a pod its own identity and never the node's.
+    pub metadata_of_its_own: bool,
 }
 
 /// An environment variable.
@@ -80,6 +82,7 @@ pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -
         composed: None,
         service_account: access.service_account.clone(),
         pod_labels: Vec::new(),
+        metadata_of_its_own: false,
     };
     run.keep_from_the_node(provider);
     run.give_credentials(provider, access);
@@ -205,7 +208,10 @@ impl Invocation {
                 }
                 self.args(&["--subscription-ids", uid]);
             }
-            ProviderType::Gcp => self.args(&["--project-ids", uid]),
+            ProviderType::Gcp => {
+                self.metadata_of_its_own = ambient;
+                self.args(&["--project-ids", uid]);
+            }
             ProviderType::Kubernetes if ambient => self.args(&["--cluster-name", uid]),
             ProviderType::Kubernetes => self.args(&["--context", uid]),
             ProviderType::M365 if access.keys.contains("certificate_content") => {

@@ -382,6 +382,71 @@ fn whole_jobs() {
     insta::assert_yaml_snapshot!("gcp_of_a_user", google.job(&config(json!({}))));
 }
 
+/// What the clouds look at, and what is in the pod for whom. The webhooks add a token and variables
+/// to each container that is not skipped; on Google Cloud the node's metadata server answers.
+///
+/// * EKS, both for roles of ServiceAccounts and for Pod Identity, which one webhook serves:
+///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-configuration.html>,
+///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>,
+///   <https://github.com/aws/amazon-eks-pod-identity-webhook>
+/// * GKE: <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>
+/// * AKS: <https://learn.microsoft.com/en-us/azure/aks/workload-identity-overview>,
+///   <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
+#[test]
+fn pods_with_the_identity_of_their_service_account_on_three_clouds() {
+    for (cloud, provider) in [
+        ("eks", ProviderType::Aws),
+        ("gke", ProviderType::Gcp),
+        ("aks", ProviderType::Azure),
+    ] {
+        let uid = provider.uid_rule().example;
+        let attempt = attempt(provider, uid, &by_service_account());
+        let job = serde_json::to_value(attempt.job(&config(json!({})))).unwrap();
+        let meta = &job["spec"]["template"]["metadata"];
+        let (pod, scan, upload) = pod(&attempt, &config(json!({})));
+        // A token is readable for the user of `scan` through the group of the pod's volumes.
+        let security = &pod["securityContext"];
+        assert_eq!(security["fsGroup"], security["runAsGroup"]);
+        let ours = |container: &Value| json!({ "env": container["env"], "mounts": container["volumeMounts"] });
+        let mut upload = ours(&upload);
+        upload.as_object_mut().unwrap().remove("env");
+        insta::assert_yaml_snapshot!(
+            format!("identity_{cloud}"),
+            json!({
+                "labels": meta["labels"],
+                "annotations": meta["annotations"],
+                "serviceAccountName": pod["serviceAccountName"],
+                "automountServiceAccountToken": pod["automountServiceAccountToken"],
+                "nodeSelector": pod["nodeSelector"],
+                "volumes": pod["volumes"],
+                "scan": ours(&scan),
+                "upload": upload,
+            })
+        );
+    }
+}
+
+#[test]
+fn on_google_cloud_a_scan_keeps_to_nodes_that_do_not_lend_it_their_own_identity() {
+    let google = |access: &Access| attempt(ProviderType::Gcp, "my-project-1", access);
+    let selector = |attempt: &Attempt, scanner: Value| {
+        let (pod, ..) = pod(attempt, &config(scanner));
+        pod["nodeSelector"].clone()
+    };
+    let label = "iam.gke.io/gke-metadata-server-enabled";
+    let by_account = google(&by_service_account());
+    let pool = json!({ "nodeSelector": { "pool": "scans" } });
+    assert_eq!(
+        selector(&by_account, pool.clone()),
+        json!({ "pool": "scans", label: "true" })
+    );
+    // Not where the chart says that no node lends its own, nor for who brings a key.
+    let autopilot = json!({ "gkeAutopilot": true });
+    assert_eq!(selector(&by_account, autopilot), Value::Null);
+    assert_eq!(selector(&google(&google_user()), json!({})), Value::Null);
+    assert_eq!(selector(&shapes()[0], pool), json!({ "pool": "scans" }));
+}
+
 /// What differs from way to way: the rest of the pod is in `whole_jobs`.
 fn shape(attempt: &Attempt) -> Value {
     let job = serde_json::to_value(attempt.job(&config(json!({})))).unwrap();
