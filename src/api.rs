@@ -1,7 +1,7 @@
 //! What users write: the custom resources of group `prowler-operator.dev`.
 //!
 //! One file per kind; [`common`] holds what they share, [`account`] the table of provider
-//! types, [`manifest`] the definitions as the API server gets them. Nothing here decides:
+//! types, [`scope`] what can be asked of each, [`manifest`] the definitions as the API server gets them. Nothing here decides:
 //! types, schema, CEL rules and printer columns only.
 
 #![expect(
@@ -19,6 +19,7 @@ pub mod provider_group;
 pub mod role;
 pub mod scan;
 pub mod scan_schedule;
+pub mod scope;
 pub mod tenant;
 
 use kube::core::object::{HasSpec, HasStatus};

@@ -3,6 +3,7 @@
 
 pub mod bootstrap;
 pub mod check;
+pub mod compose;
 pub mod controller;
 pub mod database;
 pub mod file;
@@ -51,6 +52,8 @@ pub enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Receive findings from scan pods over HTTPS.
     Server(Box<server::ServerArgs>),
+    /// Put a file of credentials together from a Secret's keys (runs inside scan pods).
+    Compose(compose::ComposeArgs),
     /// Send a scan's findings to the server (runs inside scan pods).
     Upload(upload::UploadArgs),
     /// Bring the database schema to this program's version.

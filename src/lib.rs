@@ -10,11 +10,12 @@
 //! * [`dispatch`] — which scan may start now, its Job, and how its pod ended.
 //! * [`ingest`] — OCSF as a stream of findings, and the rows they become.
 //! * [`server`] — HTTPS for uploads, health and metrics.
-//! * [`upload`], [`bootstrap`], [`check`] — the remaining subcommands.
+//! * [`upload`], [`compose`], [`bootstrap`], [`check`] — the remaining subcommands.
 
 pub mod api;
 pub mod bootstrap;
 pub mod check;
+pub mod compose;
 pub mod config;
 pub mod controllers;
 pub mod dispatch;

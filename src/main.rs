@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use prowler_operator::config::{Cli, Command};
-use prowler_operator::{bootstrap, check, controllers, server, store, telemetry, upload};
+use prowler_operator::{bootstrap, check, compose, controllers, server, store, telemetry, upload};
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     // One provider for every TLS user in the process; rustls panics at first use without it.
@@ -21,6 +21,7 @@ async fn run(command: Command) -> anyhow::Result<std::process::ExitCode> {
     match command {
         Command::Controller(args) => controllers::run(args).await,
         Command::Server(args) => server::run(args).await,
+        Command::Compose(args) => compose::run(&args),
         Command::Upload(args) => upload::run(args).await,
         Command::Migrate(args) if args.take_over => bootstrap::take_over::run(args).await,
         Command::Migrate(args) => store::migrate::run(args).await,

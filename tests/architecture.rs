@@ -13,9 +13,9 @@ use prometheus_client::registry::Registry;
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::manifest::to_yaml;
 use prowler_operator::api::provider::CredentialsType;
+use prowler_operator::api::scope::ScopeField;
 use prowler_operator::domain::credentials::{self, Delivery, Must};
 use prowler_operator::domain::reason::Reason;
-use prowler_operator::domain::scope;
 use prowler_operator::metrics;
 use prowler_operator::metrics::controller::ControllerMetrics;
 use prowler_operator::metrics::database::{Connections, DATABASE, Pools};
@@ -119,6 +119,21 @@ const CHAPTERS: &[Chapter] = &[
         name: "upload",
         may_name: &["domain", "config"],
         never: &["kube::", "k8s_openapi", "sqlx", "axum"],
+    },
+    // In scan pods, with the tenant's keys: nothing that could carry them away.
+    Chapter {
+        name: "compose",
+        may_name: &["domain", "config"],
+        never: &[
+            "kube::",
+            "k8s_openapi",
+            "sqlx",
+            "axum",
+            "reqwest",
+            "hyper",
+            "tokio",
+            "tracing",
+        ],
     },
     // A take-over compares the database's installation id with the cluster's.
     Chapter {
@@ -720,8 +735,8 @@ fn page_of_providers() -> String {
                     Delivery::File(_, flag) => format!("the file of `{flag}`"),
                     Delivery::Flag(flag) => format!("`{flag}`"),
                     Delivery::Unused => "not needed, and not used".into(),
-                    Delivery::Composed => {
-                        "not yet: part of a file that has to be put together".into()
+                    Delivery::Composed(composition) => {
+                        format!("part of the file of `{}`", composition.flag())
                     }
                 };
                 writeln!(page, "| `{}` | {needed} | {way} |", key.name).unwrap();
@@ -764,7 +779,7 @@ fn page_of_providers() -> String {
         if credentials::optional(provider) {
             page += "\nCredentials are optional: what is public can be scanned without.\n";
         }
-        if scope::has_regions(provider) {
+        if ScopeField::Regions.is_known_to(provider) {
             page += "\n`scan.regions` narrows a scan to regions.\n";
         }
     }

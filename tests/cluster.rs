@@ -17,3 +17,5 @@ mod recovery;
 mod release;
 #[path = "cluster/removal.rs"]
 mod removal;
+#[path = "cluster/scanner.rs"]
+mod scanner;

@@ -8,6 +8,7 @@ use super::account::{ProviderType, uid_validation};
 use super::common::{
     Condition, DeletionPolicy, LocalRef, ScanSettings, Time, conditions, status_ext,
 };
+use super::scope::{ScopeField, scope_validation};
 
 /// The account, how to reach it, and what to scan of it.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -109,6 +110,14 @@ use super::common::{
 #[x_kube(validation = uid_validation(ProviderType::Googleworkspace))]
 #[x_kube(validation = uid_validation(ProviderType::Vercel))]
 #[x_kube(validation = uid_validation(ProviderType::Okta))]
+#[x_kube(validation = scope_validation(ScopeField::Services))]
+#[x_kube(validation = scope_validation(ScopeField::Checks))]
+#[x_kube(validation = scope_validation(ScopeField::ExcludedChecks))]
+#[x_kube(validation = scope_validation(ScopeField::ExcludedServices))]
+#[x_kube(validation = scope_validation(ScopeField::Severities))]
+#[x_kube(validation = scope_validation(ScopeField::Compliances))]
+#[x_kube(validation = scope_validation(ScopeField::Categories))]
+#[x_kube(validation = scope_validation(ScopeField::Regions))]
 #[x_kube(validation = Rule::new(
     "!has(self.credentials) || !has(self.credentials.type) || self.credentials.type != 'role' || self.provider in ['aws', 'alibabacloud']"
 ).message("credentials of type role are for the provider types aws and alibabacloud").field_path(".credentials"))]

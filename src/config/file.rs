@@ -12,6 +12,10 @@ use serde::Deserialize;
 
 use crate::domain::quantity;
 
+/// Label of GKE's nodes whose metadata server gives each pod its own identity. See
+/// <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>.
+pub const GKE_METADATA_SERVER: &str = "iam.gke.io/gke-metadata-server-enabled";
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -70,6 +74,10 @@ pub struct Scanner {
     /// Node labels scan pods need.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
+    /// The cluster is GKE Autopilot, which refuses [`GKE_METADATA_SERVER`] as a node selector and
+    /// needs none: all its nodes have it.
+    #[serde(default)]
+    pub gke_autopilot: bool,
     /// Taints scan pods tolerate.
     #[serde(default)]
     pub tolerations: Vec<Toleration>,

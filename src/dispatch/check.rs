@@ -25,7 +25,7 @@ use crate::api::labels;
 use crate::config::file::FileConfig;
 use crate::domain::credentials::Access;
 use crate::domain::ids::{ObjectName, ProviderId, TenantId};
-use crate::domain::scanner;
+use crate::domain::scanner::{Invocation, Value};
 
 /// Value of the label [`labels::QUEUE`] on Jobs and pods of checks.
 pub const QUEUE: &str = "checks";
@@ -71,6 +71,8 @@ pub struct Check {
     pub uid: String,
     /// What opens it.
     pub access: Access,
+    /// How a scan would run: a check gets in as a scan does.
+    pub run: Invocation,
     /// Scanner image.
     pub image: String,
 }
@@ -97,6 +99,12 @@ impl Check {
                             .pod_labels
                             .clone()
                             .into_iter()
+                            .chain(
+                                self.run
+                                    .pod_labels
+                                    .iter()
+                                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+                            )
                             .chain(self.labels())
                             .collect(),
                     ),
@@ -166,8 +174,7 @@ impl Check {
             containers: vec![self.container(config)],
             volumes: Some(self.volumes()),
             image_pull_secrets: pod::pull_secrets(scanner),
-            node_selector: (!scanner.node_selector.is_empty())
-                .then(|| scanner.node_selector.clone()),
+            node_selector: pod::node_selector(scanner, &self.run),
             tolerations: Some(pod::tolerations(&scanner.tolerations)),
             affinity: scanner.affinity.clone(),
             priority_class_name: scanner.priority_class_name.clone(),
@@ -184,10 +191,19 @@ impl Check {
         };
         let mut env = vec![plain("HOME", "/tmp"), plain("PYTHONUNBUFFERED", "1")];
         env.extend(config.scanner.extra_env.iter().cloned());
+        // Texts alone: what keeps Prowler from the node's identity. Keys come as files.
         env.extend(
-            scanner::never_the_node(self.kind)
+            self.run
+                .env
                 .iter()
-                .map(|(name, value)| plain(name, value)),
+                .filter_map(|variable| match &variable.value {
+                    Value::Text(text) => Some(EnvVar {
+                        name: variable.name.clone(),
+                        value: Some(text.clone()),
+                        ..EnvVar::default()
+                    }),
+                    Value::Key(_) => None,
+                }),
         );
         env.extend([
             plain("PROWLER_OPERATOR_PROVIDER", self.kind.as_str()),

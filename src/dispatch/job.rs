@@ -1,6 +1,7 @@
 //! The Job of one attempt: Prowler as an init container that holds the cloud credentials, then
 //! `upload`, which holds nothing but a short-lived token for our server ([`containers`]). Which
-//! of the pod's volumes each of them mounts is what keeps the two apart ([`volumes`]).
+//! of the pod's volumes each of them mounts is what keeps the two apart ([`volumes`]). Where
+//! Prowler wants a file that the Secret holds in parts, `compose` makes it first.
 
 mod containers;
 mod volumes;
@@ -13,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use super::outcome::{SCAN, UPLOAD};
-use super::pod::{pod_security, pull_secrets, spec_hash, tolerations};
+use super::pod::{node_selector, pod_security, pull_secrets, spec_hash, tolerations};
 use crate::api::{FIELD_MANAGER, labels};
 use crate::config::file::FileConfig;
 use crate::domain::ids::{ObjectName, ProviderId, ScanId, TenantId};
@@ -121,19 +122,24 @@ impl Attempt {
     }
 
     fn pod_labels(&self, config: &FileConfig) -> BTreeMap<String, String> {
+        let identity = self.run.pod_labels.iter();
+        let identity = identity.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         // Ours last: a value of the chart cannot hide a scan pod from the watch.
         config
             .scanner
             .pod_labels
             .clone()
             .into_iter()
+            .chain(identity)
             .chain(self.labels())
             .collect()
     }
 
     fn pod_annotations(&self, config: &FileConfig) -> BTreeMap<String, String> {
         let fixed = [
-            // Whatever is injected for workload identity is for `scan` alone.
+            // Whatever is injected for workload identity is for `scan` alone. See
+            // <https://github.com/aws/amazon-eks-pod-identity-webhook> and
+            // <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>.
             ("eks.amazonaws.com/skip-containers", UPLOAD),
             ("azure.workload.identity/skip-containers", UPLOAD),
             // A mesh's sidecar would keep the pod from ending, and could read what `upload` sends.
@@ -160,12 +166,16 @@ impl Attempt {
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(30),
             security_context: Some(pod_security()),
-            init_containers: Some(vec![self.scan_container(config)]),
+            init_containers: Some(
+                self.compose_container(config)
+                    .into_iter()
+                    .chain([self.scan_container(config)])
+                    .collect(),
+            ),
             containers: vec![self.upload_container(config)],
             volumes: Some(self.volumes()),
             image_pull_secrets: pull_secrets(scanner),
-            node_selector: (!scanner.node_selector.is_empty())
-                .then(|| scanner.node_selector.clone()),
+            node_selector: node_selector(scanner, &self.run),
             tolerations: Some(tolerations(&scanner.tolerations)),
             affinity: scanner.affinity.clone(),
             priority_class_name: scanner.priority_class_name.clone(),

@@ -10,6 +10,8 @@ use super::redact::tail;
 use crate::api::scan::Stage;
 use crate::domain::reason::Reason;
 
+/// Name of the init container that puts files of credentials together, where there is one.
+pub const COMPOSE: &str = "compose";
 /// Name of the init container that runs Prowler.
 pub const SCAN: &str = "scan";
 /// Name of the main container that sends the findings.
@@ -103,9 +105,10 @@ fn job_failure(job: &Job) -> Option<&str> {
 /// A container that ended, or cannot start, says more than the pod or the Job.
 fn judge_containers(pod: &Pod, now: Timestamp) -> Option<Outcome> {
     let status = pod.status.as_ref()?;
+    let compose = find(status.init_container_statuses.as_deref(), COMPOSE);
     let scan = find(status.init_container_statuses.as_deref(), SCAN);
     let upload = find(status.container_statuses.as_deref(), UPLOAD);
-    for container in [scan, upload].into_iter().flatten() {
+    for container in [compose, scan, upload].into_iter().flatten() {
         // The main container waits from the moment on at which the one before it was done.
         let since = if container.name == UPLOAD {
             ended(scan).and_then(|scan| scan.finished_at.as_ref())
@@ -116,6 +119,15 @@ fn judge_containers(pod: &Pod, now: Timestamp) -> Option<Outcome> {
         if let Some(outcome) = judge_waiting(container, waited) {
             return Some(outcome);
         }
+    }
+    if let Some(ended) = ended(compose)
+        && !matches!(ended.exit_code, 0 | 137 | 143)
+    {
+        let said = tail(ended.message.as_deref().unwrap_or_default());
+        return Some(failed(
+            Reason::InvalidSpec,
+            format!("The Secret has changed since it was checked: {said}"),
+        ));
     }
     if let Some(ended) = ended(scan) {
         let message = ended.message.as_deref().unwrap_or_default();
@@ -381,6 +393,26 @@ mod tests {
             let outcome = judge(&job(failure), &[pod(status.clone())], None, now());
             assert_eq!(reason(&outcome), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_together_ends_the_scan_with_what_is_wrong() {
+        let mut status = scan_ended(1, "Error", "Error: key_file is not a private key\n");
+        status["initContainerStatuses"][0]["name"] = json!("compose");
+        assert_eq!(
+            judge(&job(None), &[pod(status)], None, now()),
+            failed(
+                Reason::InvalidSpec,
+                "The Secret has changed since it was checked: Error: key_file is not a private key"
+            )
+        );
+        let done = json!({ "phase": "Pending", "initContainerStatuses": [{
+            "name": "compose", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0 } } }] });
+        assert_eq!(
+            judge(&job(None), &[pod(done)], None, now()),
+            Outcome::Running(Stage::Starting)
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the pods of scans and of checks have in common: the strictest Pod Security level, bounds,
 //! and the cluster's own token where the cluster itself is looked at.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile,
@@ -10,7 +12,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::config::file::Scanner;
+use crate::config::file::{GKE_METADATA_SERVER, Scanner};
+use crate::domain::scanner::Invocation;
 
 /// Where a pod's own token lies.
 pub(super) const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -45,6 +48,19 @@ pub(super) fn pull_secrets(scanner: &Scanner) -> Option<Vec<LocalObjectReference
         .map(|name| LocalObjectReference { name: name.clone() })
         .collect();
     (!names.is_empty()).then_some(names)
+}
+
+/// What the chart asks of nodes, and for workload identity on Google Cloud that the node does not
+/// answer with its own identity.
+pub(super) fn node_selector(
+    scanner: &Scanner,
+    run: &Invocation,
+) -> Option<BTreeMap<String, String>> {
+    let mut selector = scanner.node_selector.clone();
+    if run.metadata_of_its_own && !scanner.gke_autopilot {
+        selector.insert(GKE_METADATA_SERVER.to_owned(), "true".to_owned());
+    }
+    (!selector.is_empty()).then_some(selector)
 }
 
 /// An empty directory of at most this size.

@@ -1,8 +1,10 @@
 //! Credentials: which keys a Secret must have for each provider type, and how each key
 //! reaches Prowler. One table, for checking Secrets and for building scan pods alike.
 
+mod composition;
 mod table;
 pub(super) mod values;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,10 +17,14 @@ use crate::api::account::ProviderType;
 use crate::api::provider::{Credentials, CredentialsType};
 use crate::api::{annotations, labels};
 
+pub use composition::{Composition, File};
 pub use table::shape;
+pub use ways::{Way, ways};
 
-/// Where files of credentials are mounted in the scanner's container.
+/// Where files of credentials are in the scanner's container.
 pub const DIRECTORY: &str = "/prowler/credentials";
+/// Where `compose` finds the keys of which it makes such files.
+pub const PARTS_DIRECTORY: &str = "/prowler/parts";
 
 /// The keys of a Secret for one provider type and one type of credentials.
 #[derive(Debug)]
@@ -51,8 +57,8 @@ pub enum Delivery {
     Flag(&'static str),
     /// Not at all: accepted for those who bring their Secrets along, not needed.
     Unused,
-    /// Only as a part of a file that the scanner's pod cannot put together.
-    Composed,
+    /// As a part of this file, which is put together in the scan's pod.
+    Composed(Composition),
 }
 
 /// Groups of keys that stand for each other.
@@ -328,20 +334,6 @@ impl Shape {
                 )
             })
             .collect();
-        if let Some(key) = self
-            .keys
-            .iter()
-            .find(|key| key.delivery == Delivery::Composed && present.contains(key.name))
-        {
-            faults.push((
-                Reason::InvalidSpec,
-                format!(
-                    "holds {} in a form that this version cannot hand to Prowler: use another type of \
-                     credentials",
-                    key.name
-                ),
-            ));
-        }
         if let Some(Choice { groups, must }) = self.choice {
             let whole = groups
                 .iter()

@@ -4,7 +4,7 @@
 //! so that the kubelet leaves it as it is: only this file decides which variables are read.
 
 use super::account::Account;
-use super::credentials::{self, Access, DIRECTORY, Delivery};
+use super::credentials::{self, Access, Composition, DIRECTORY, Delivery};
 use super::scope;
 use crate::api::account::ProviderType;
 use crate::api::common::{ScanSettings, Severity};
@@ -14,7 +14,8 @@ pub const OUTPUT_DIRECTORY: &str = "/prowler/output";
 /// The file of findings, which the upload container sends.
 pub const OUTPUT_FILE: &str = "/prowler/output/scan.ocsf.json";
 
-/// How to run Prowler.
+/// How to run Prowler. Environment, files and labels are those of any command that goes the same
+/// way into the account, whatever its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// Arguments as the kubelet reads them (`$(NAME)` is a variable, `$$` a dollar), the provider
@@ -24,8 +25,14 @@ pub struct Invocation {
     pub env: Vec<Variable>,
     /// Files of the Secret.
     pub files: Vec<SecretFile>,
+    /// A file of several keys, to be put together before Prowler starts.
+    pub composed: Option<Composed>,
     /// ServiceAccount of the pod whose token the scanner gets.
     pub service_account: Option<String>,
+    /// Labels the pod needs for workload identity.
+    pub pod_labels: Vec<(&'static str, &'static str)>,
+    /// Keep to nodes whose metadata server gives a pod its own identity and never the node's.
+    pub metadata_of_its_own: bool,
 }
 
 /// An environment variable.
@@ -55,6 +62,15 @@ pub struct SecretFile {
     pub name: String,
 }
 
+/// A file that is made of keys of the Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// Which file.
+    pub composition: Composition,
+    /// The keys.
+    pub keys: Vec<String>,
+}
+
 /// How to run Prowler over the account. `settings` are those of the Provider with what the
 /// schedule and the scan lay over them.
 pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -> Invocation {
@@ -63,8 +79,12 @@ pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -
         args: vec![provider.as_str().to_owned()],
         env: Vec::new(),
         files: Vec::new(),
+        composed: None,
         service_account: access.service_account.clone(),
+        pod_labels: Vec::new(),
+        metadata_of_its_own: false,
     };
+    run.keep_from_the_node(provider);
     run.give_credentials(provider, access);
     run.name_account(account, access);
     run.scope(provider, settings);
@@ -82,14 +102,6 @@ pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -
 /// of a key would carry the key to wherever the uid points.
 fn literal(text: &str) -> String {
     text.replace('$', "$$")
-}
-
-/// What keeps Prowler from the identity of the node it runs on, which is never the tenant's.
-pub fn never_the_node(provider: ProviderType) -> &'static [(&'static str, &'static str)] {
-    match provider {
-        ProviderType::Aws => &[("AWS_EC2_METADATA_DISABLED", "true")],
-        _ => &[],
-    }
 }
 
 impl Invocation {
@@ -117,10 +129,22 @@ impl Invocation {
         });
     }
 
-    fn give_credentials(&mut self, provider: ProviderType, access: &Access) {
-        for (name, value) in never_the_node(provider) {
-            self.text(name, value);
+    /// The node's own identity is never the tenant's: an SDK that finds nothing else must not ask
+    /// the node for it. (On Google Cloud the node is asked for the pod's identity too: there the
+    /// pod keeps to nodes that answer with nothing else.)
+    fn keep_from_the_node(&mut self, provider: ProviderType) {
+        match provider {
+            ProviderType::Aws => self.text("AWS_EC2_METADATA_DISABLED", "true"),
+            // Azure's SDK knows no such switch, but lets itself be told where to ask.
+            ProviderType::Azure => {
+                self.text("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9");
+            }
+            ProviderType::Alibabacloud => self.text("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true"),
+            _ => {}
         }
+    }
+
+    fn give_credentials(&mut self, provider: ProviderType, access: &Access) {
         let Some(shape) = access
             .kind
             .and_then(|kind| credentials::shape(provider, kind))
@@ -146,9 +170,24 @@ impl Invocation {
                     self.key(&variable, key.name);
                     self.variable(flag, &variable);
                 }
-                Delivery::Unused | Delivery::Composed => {}
+                Delivery::Composed(composition) => self.part(composition, key.name),
+                Delivery::Unused => {}
             }
         }
+    }
+
+    /// One more key of the file, and the flag that names it with the first.
+    fn part(&mut self, composition: Composition, key: &str) {
+        if self.composed.is_none() {
+            self.args(&[composition.flag(), &composition.path()]);
+        }
+        self.composed
+            .get_or_insert_with(|| Composed {
+                composition,
+                keys: Vec::new(),
+            })
+            .keys
+            .push(key.to_owned());
     }
 
     /// Says which account is meant, so that the findings name it.
@@ -157,14 +196,22 @@ impl Invocation {
         let ambient = access.kind.is_none() && access.service_account.is_some();
         match account.provider() {
             ProviderType::Azure => {
-                self.args(&[if ambient {
-                    "--managed-identity-auth"
+                if ambient {
+                    // Prowler's word for it: `DefaultAzureCredential` without the variables of a
+                    // service principal. It begins with the pod's federated token.
+                    self.args(&["--managed-identity-auth"]);
+                    // The webhook passes over pods without it.
+                    self.pod_labels
+                        .push(("azure.workload.identity/use", "true"));
                 } else {
-                    "--sp-env-auth"
-                }]);
+                    self.args(&["--sp-env-auth"]);
+                }
                 self.args(&["--subscription-ids", uid]);
             }
-            ProviderType::Gcp => self.args(&["--project-ids", uid]),
+            ProviderType::Gcp => {
+                self.metadata_of_its_own = ambient;
+                self.args(&["--project-ids", uid]);
+            }
             ProviderType::Kubernetes if ambient => self.args(&["--cluster-name", uid]),
             ProviderType::Kubernetes => self.args(&["--context", uid]),
             ProviderType::M365 if access.keys.contains("certificate_content") => {

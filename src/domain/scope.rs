@@ -5,6 +5,7 @@ use super::reason::Reason;
 use super::violation::Violation;
 use crate::api::account::ProviderType;
 use crate::api::common::ScanSettings;
+use crate::api::scope::ScopeField;
 
 /// Lays `over` on `base`: a field that `over` has replaces the one of `base`, whole. What
 /// `over` chooses also drops what of `base` Prowler could not combine with it.
@@ -56,20 +57,17 @@ const WAYS: [&str; 4] = [
 
 /// The ways that are given.
 fn chosen(settings: &ScanSettings) -> Vec<&'static str> {
-    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let severities = settings
-        .severities
-        .as_ref()
-        .is_some_and(|list| !list.is_empty());
-    let ways = [
-        given(&settings.checks),
-        given(&settings.services) || severities,
-        given(&settings.compliances),
-        given(&settings.categories),
+    use ScopeField::{Categories, Checks, Compliances, Services, Severities};
+    let ways: [&[ScopeField]; 4] = [
+        &[Checks],
+        &[Services, Severities],
+        &[Compliances],
+        &[Categories],
     ];
     WAYS.into_iter()
         .zip(ways)
-        .filter_map(|(way, given)| given.then_some(way))
+        .filter(|(_, fields)| fields.iter().any(|field| is_given(settings, *field)))
+        .map(|(way, _)| way)
         .collect()
 }
 
@@ -90,19 +88,11 @@ fn drop_other_ways(settings: &mut ScanSettings, keep: &str) {
     }
 }
 
-/// Whether Prowler can filter by region for accounts of this type.
-pub fn has_regions(provider: ProviderType) -> bool {
-    region_flag(provider).is_some()
-}
-
 /// Prowler's flag for regions.
 pub(crate) fn region_flag(provider: ProviderType) -> Option<&'static str> {
-    match provider {
-        ProviderType::Aws | ProviderType::Alibabacloud | ProviderType::Oraclecloud => {
-            Some("--region")
-        }
-        _ => None,
-    }
+    ScopeField::Regions
+        .is_known_to(provider)
+        .then_some("--region")
 }
 
 /// What of the settings cannot be asked of Prowler for accounts of this type. `field` is the
@@ -134,19 +124,31 @@ pub fn check(provider: ProviderType, settings: &ScanSettings, field: &str) -> Ve
             ),
         ));
     }
-    if settings
-        .regions
-        .as_ref()
-        .is_some_and(|regions| !regions.is_empty())
-        && !has_regions(provider)
-    {
-        violations.push(Violation::new(
-            Reason::InvalidScope,
-            format!("{field}.regions"),
-            format!("Prowler cannot filter accounts of provider type {provider} by region"),
-        ));
+    for asked in ScopeField::ALL {
+        if is_given(settings, asked) && !asked.is_known_to(provider) {
+            let path = format!("{field}.{}", asked.as_str());
+            violations.push(Violation::new(Reason::InvalidScope, path, asked.message()));
+        }
     }
     violations
+}
+
+/// Whether the field asks for anything: an empty list does not.
+fn is_given(settings: &ScanSettings, field: ScopeField) -> bool {
+    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    match field {
+        ScopeField::Services => given(&settings.services),
+        ScopeField::Checks => given(&settings.checks),
+        ScopeField::ExcludedChecks => given(&settings.excluded_checks),
+        ScopeField::ExcludedServices => given(&settings.excluded_services),
+        ScopeField::Severities => settings
+            .severities
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
+        ScopeField::Compliances => given(&settings.compliances),
+        ScopeField::Categories => given(&settings.categories),
+        ScopeField::Regions => given(&settings.regions),
+    }
 }
 
 fn lists(settings: &ScanSettings) -> impl Iterator<Item = (&'static str, &[String])> {
@@ -283,13 +285,54 @@ mod tests {
         }
     }
 
+    /// Settings with something in this field alone.
+    fn only(field: ScopeField) -> ScanSettings {
+        let mut settings = ScanSettings::default();
+        match field {
+            ScopeField::Services => settings.services = list(&["x"]),
+            ScopeField::Checks => settings.checks = list(&["x"]),
+            ScopeField::ExcludedChecks => settings.excluded_checks = list(&["x"]),
+            ScopeField::ExcludedServices => settings.excluded_services = list(&["x"]),
+            ScopeField::Severities => settings.severities = Some(vec![Severity::High]),
+            ScopeField::Compliances => settings.compliances = list(&["x"]),
+            ScopeField::Categories => settings.categories = list(&["x"]),
+            ScopeField::Regions => settings.regions = list(&["x"]),
+        }
+        settings
+    }
+
     #[test]
-    fn regions_are_for_types_that_have_a_region_filter() {
+    fn what_a_type_does_not_know_is_refused_with_the_types_that_do() {
+        for provider in ProviderType::ALL {
+            for field in ScopeField::ALL {
+                let violations = check(provider, &only(field), "spec.scan");
+                if field.is_known_to(provider) {
+                    assert_eq!(violations, [], "{provider}");
+                    continue;
+                }
+                assert_eq!(violations.len(), 1, "{provider}: {violations:?}");
+                assert_eq!(violations[0].reason(), Reason::InvalidScope);
+                assert_eq!(
+                    violations[0].field(),
+                    format!("spec.scan.{}", field.as_str())
+                );
+                assert!(violations[0].message().contains("types aws, "));
+                assert!(!violations[0].message().contains(provider.as_str()));
+            }
+        }
+        assert_eq!(
+            ScopeField::Regions.message(),
+            "Prowler knows regions only for the provider types aws, oraclecloud and alibabacloud"
+        );
+    }
+
+    #[test]
+    fn an_empty_list_asks_for_nothing() {
         let settings = ScanSettings {
-            regions: list(&["eu-west-1"]),
+            regions: list(&[]),
+            checks: list(&[]),
             ..ScanSettings::default()
         };
-        assert!(check(ProviderType::Aws, &settings, "spec.scan").is_empty());
-        assert_eq!(check(ProviderType::Github, &settings, "spec.scan").len(), 1);
+        assert_eq!(check(ProviderType::Iac, &settings, "spec.scan"), []);
     }
 }

@@ -60,6 +60,10 @@ fn good() -> Vec<(&'static str, Value)> {
             json!({ "scan": { "checks": many(1000, |n| json!(format!("check_{n}"))) } }),
             json!({ "scan": { "compliances": ["cis_3.0_aws"], "services": [] } }),
             json!({ "scan": { "categories": ["internet-exposed"] } }),
+            json!({ "provider": "iac", "uid": "https://example.com/r.git",
+                "scan": { "checks": [], "regions": [], "activeDeadlineSeconds": 600 } }),
+            json!({ "provider": "oraclecloud", "uid": "ocid1.tenancy.oc1..aaaa",
+                "scan": { "regions": ["eu-frankfurt-1"] } }),
             json!({ "connectionCheck": { "interval": "0s" } }),
         ],
     );
@@ -320,8 +324,51 @@ fn bad() -> Vec<(&'static str, Value, &'static str)> {
                 json!({ "connectionCheck": { "interval": "4m59s" } }),
                 "interval must be hours, minutes and seconds between 5m and 8784h, for example 12h, or 0s for no checks",
             ),
+            (
+                json!({ "provider": "github", "uid": "octocat", "scan": { "regions": ["eu-west-1"] } }),
+                "Prowler knows regions only for the provider types aws, oraclecloud and alibabacloud",
+            ),
         ],
     );
+    for (field, message) in [
+        (
+            "services",
+            "Prowler knows services only for the provider types aws, azure, ",
+        ),
+        (
+            "checks",
+            "Prowler knows checks only for the provider types aws, azure, ",
+        ),
+        (
+            "excludedChecks",
+            "Prowler knows excludedChecks only for the provider types aws, azure, ",
+        ),
+        (
+            "excludedServices",
+            "Prowler knows excludedServices only for the provider types aws, azure, ",
+        ),
+        (
+            "severities",
+            "Prowler knows severities only for the provider types aws, azure, ",
+        ),
+        (
+            "compliances",
+            "Prowler knows compliances only for the provider types aws, azure, ",
+        ),
+        (
+            "categories",
+            "Prowler knows categories only for the provider types aws, azure, ",
+        ),
+    ] {
+        let scan = json!({ field: ["high"] });
+        kind(
+            "Provider",
+            vec![(
+                json!({ "provider": "image", "uid": "nginx:1.27", "scan": scan }),
+                message,
+            )],
+        );
+    }
     kind(
         "ProviderGroup",
         vec![

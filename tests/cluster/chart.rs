@@ -848,6 +848,7 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
         "ghcr.io/prowler-operator/prowler-operator:0.1.0"
     );
     assert!(defaults.scanner.allowed_images.is_empty());
+    assert!(!defaults.scanner.gke_autopilot);
     assert_eq!(defaults.limits.scan_deadline_seconds.ceiling, 48 * 3600);
 
     let full = config(&embedded(&[SCANNER, &[
@@ -872,6 +873,7 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
     assert_eq!(full.scanner.image_pull_secrets, ["pull"]);
     assert_eq!(full.scanner.extra_env[0].name, "HTTPS_PROXY");
     assert_eq!(full.scanner.node_selector["pool"], "scans");
+    assert!(full.scanner.gke_autopilot);
     assert_eq!(full.scanner.tolerations[0].key.as_deref(), Some("scans"));
     assert!(full.scanner.affinity.unwrap().node_affinity.is_some());
     assert_eq!(full.scanner.priority_class_name.as_deref(), Some("low"));

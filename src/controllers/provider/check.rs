@@ -19,6 +19,7 @@ use crate::dispatch::check::{Check, Verdict, judge};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
+use crate::domain::scanner;
 use crate::domain::schedule::duration;
 use crate::store::checks::{self, Connection, Running, Standing, Wish};
 use crate::store::scans::JobRef;
@@ -146,6 +147,11 @@ impl Provider {
             kind: self.spec.provider,
             uid: subject.valid.account().uid().to_owned(),
             access: subject.valid.access().clone(),
+            run: scanner::invocation(
+                subject.valid.account(),
+                subject.valid.settings(),
+                subject.valid.access(),
+            ),
             image: image(subject.valid, cx),
         };
         Ok(check.job(&cx.config))

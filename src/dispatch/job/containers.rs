@@ -1,14 +1,15 @@
-//! The two containers: `scan` has the credentials and no way to our server, `upload` a token for
-//! our server and no credentials. Both are as restricted as Pod Security knows.
+//! The containers: `scan` has the credentials and no way to our server, `upload` a token for our
+//! server and no credentials, `compose` the parts of a file that `scan` gets whole. All are as
+//! restricted as Pod Security knows.
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, SecretKeySelector};
 
 use super::Attempt;
-use super::volumes::{CLUSTER, CREDENTIALS, OUTPUT, SCAN_TMP, TOKEN};
+use super::volumes::{CLUSTER, CREDENTIALS, OUTPUT, PARTS, SCAN_TMP, TOKEN};
 use crate::config::file::FileConfig;
-use crate::dispatch::outcome::{SCAN, UPLOAD};
+use crate::dispatch::outcome::{COMPOSE, SCAN, UPLOAD};
 use crate::dispatch::pod::{SERVICE_ACCOUNT_DIR, mount, resources, restricted};
-use crate::domain::credentials::DIRECTORY;
+use crate::domain::credentials::{DIRECTORY, PARTS_DIRECTORY};
 use crate::domain::scanner::{OUTPUT_DIRECTORY, OUTPUT_FILE, Value, Variable};
 
 const TOKEN_DIR: &str = "/var/run/secrets/prowler-operator.dev";
@@ -30,7 +31,7 @@ impl Attempt {
             mount(OUTPUT, OUTPUT_DIRECTORY, false),
             mount(SCAN_TMP, "/tmp", false),
         ];
-        if !self.secret_files().is_empty() {
+        if !self.run.files.is_empty() || self.run.composed.is_some() {
             mounts.push(mount(CREDENTIALS, DIRECTORY, true));
         }
         if self.in_cluster {
@@ -49,6 +50,39 @@ impl Attempt {
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             ..Container::default()
         }
+    }
+
+    /// Puts a file of several keys together. Our own program does it, in a container of its own:
+    /// the scanner's image may be any that has Prowler, its entry point stays what it is, and no
+    /// shell ever sees a value.
+    pub(super) fn compose_container(&self, config: &FileConfig) -> Option<Container> {
+        let composed = self.run.composed.as_ref()?;
+        let file = composed.composition.as_str();
+        Some(Container {
+            name: COMPOSE.to_owned(),
+            image: Some(config.upload.image.clone()),
+            image_pull_policy: config.upload.image_pull_policy.clone(),
+            args: Some(["compose", "--file", file].map(str::to_owned).into()),
+            resources: Some(resources(
+                [
+                    ("cpu", "10m"),
+                    ("memory", "16Mi"),
+                    ("ephemeral-storage", "16Mi"),
+                ],
+                [
+                    ("cpu", "1"),
+                    ("memory", "64Mi"),
+                    ("ephemeral-storage", "64Mi"),
+                ],
+            )),
+            volume_mounts: Some(vec![
+                mount(PARTS, PARTS_DIRECTORY, true),
+                mount(CREDENTIALS, DIRECTORY, false),
+            ]),
+            security_context: Some(restricted()),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        })
     }
 
     pub(super) fn upload_container(&self, config: &FileConfig) -> Container {

@@ -11,7 +11,7 @@ use crate::api::common::ScanSettings;
 use crate::api::provider::CredentialsType;
 use crate::dispatch::size;
 use crate::domain::account::Account;
-use crate::domain::credentials::Access;
+use crate::domain::credentials::{Access, ways};
 use crate::domain::limits::Ceilings;
 use crate::domain::scanner::invocation;
 
@@ -80,8 +80,9 @@ fn by_service_account() -> Access {
     }
 }
 
-/// An AWS account with keys, a cluster with a kubeconfig, and the cluster the pod is in.
-fn shapes() -> [Attempt; 3] {
+/// An AWS account with keys, a cluster with a kubeconfig, the cluster the pod is in, and a project
+/// of Google's by a file that is put together.
+fn shapes() -> [Attempt; 4] {
     let keys = by_secret(
         CredentialsType::Static,
         &["aws_access_key_id", "aws_secret_access_key"],
@@ -91,19 +92,29 @@ fn shapes() -> [Attempt; 3] {
         attempt(ProviderType::Aws, "123456789012", &keys),
         attempt(ProviderType::Kubernetes, "prod", &kubeconfig),
         attempt(ProviderType::Kubernetes, "here", &by_service_account()),
+        attempt(ProviderType::Gcp, "my-project-1", &google_user()),
     ]
 }
 
-/// The pod's spec as JSON, and its two containers.
+fn google_user() -> Access {
+    by_secret(
+        CredentialsType::Static,
+        &["client_id", "client_secret", "refresh_token"],
+    )
+}
+
+/// The pod's spec as JSON, its `scan` and its `upload`.
 fn pod(attempt: &Attempt, config: &FileConfig) -> (Value, Value, Value) {
     let job = serde_json::to_value(attempt.job(config)).unwrap();
     let pod = job["spec"]["template"]["spec"].clone();
-    assert_eq!(pod["initContainers"].as_array().unwrap().len(), 1);
-    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
-    let (scan, upload) = (
-        pod["initContainers"][0].clone(),
-        pod["containers"][0].clone(),
+    let before = pod["initContainers"].as_array().unwrap();
+    assert_eq!(
+        before.len(),
+        1 + usize::from(attempt.run.composed.is_some())
     );
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+    let scan = before.last().unwrap().clone();
+    let upload = pod["containers"][0].clone();
     (pod, scan, upload)
 }
 
@@ -133,6 +144,7 @@ fn only_the_scan_has_the_credentials_and_only_the_upload_the_token() {
         ),
         (vec!["output", "tmp", "credentials"], vec![]),
         (vec!["output", "tmp", "cluster-access"], vec![]),
+        (vec!["output", "tmp", "credentials"], vec![]),
     ];
     for (attempt, (volumes, variables)) in shapes().iter().zip(wanted) {
         let (pod, scan, upload) = pod(attempt, &config(json!({})));
@@ -141,8 +153,10 @@ fn only_the_scan_has_the_credentials_and_only_the_upload_the_token() {
         assert_eq!(mounts(&upload), ["output", "upload-token"]);
         assert_eq!(from_secret(&upload), Vec::<&str>::new());
         // Nothing else is in the pod to be mounted by whoever gets into it.
-        let mut all: Vec<&str> = mounts(&scan);
-        all.extend(mounts(&upload));
+        let mut all = mounts(&upload);
+        for container in pod["initContainers"].as_array().unwrap() {
+            all.extend(mounts(container));
+        }
         for volume in pod["volumes"].as_array().unwrap() {
             assert!(all.contains(&volume["name"].as_str().unwrap()), "{volume}");
         }
@@ -163,6 +177,39 @@ fn only_the_keys_that_prowler_needs_become_files_and_nobody_else_can_read_them()
         volume["secret"],
         json!({ "secretName": "keys", "defaultMode": 0o440,
                 "items": [{ "key": "kubeconfig_content", "path": "kubeconfig" }] })
+    );
+}
+
+#[test]
+fn parts_of_a_file_go_to_compose_alone_and_the_file_stays_in_memory() {
+    let (pod, scan, _) = pod(&shapes()[3], &config(json!({})));
+    let compose = &pod["initContainers"][0];
+    assert_eq!(compose["name"], "compose");
+    assert_eq!(compose["image"], "operator:1");
+    assert_eq!(compose["args"], json!(["compose", "--file", "gcp-user"]));
+    assert!(compose["command"].is_null() && compose["env"].is_null());
+    assert_eq!(mounts(compose), ["parts", "credentials"]);
+    let read_only = |container: &Value| {
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let found = mounts.iter().find(|mount| mount["name"] == "credentials");
+        found.unwrap()["readOnly"].clone()
+    };
+    assert_eq!(read_only(&scan), true);
+    assert!(read_only(compose).is_null());
+    let volume = |name: &str| {
+        let volumes = pod["volumes"].as_array().unwrap();
+        let found = volumes.iter().find(|volume| volume["name"] == name);
+        found.unwrap().clone()
+    };
+    assert_eq!(
+        volume("credentials")["emptyDir"],
+        json!({ "medium": "Memory", "sizeLimit": "1Mi" })
+    );
+    let keys = ["client_id", "client_secret", "refresh_token"];
+    assert_eq!(
+        volume("parts")["secret"],
+        json!({ "secretName": "keys", "defaultMode": 0o440,
+                "items": keys.map(|key| json!({ "key": key, "path": key })) })
     );
 }
 
@@ -196,15 +243,16 @@ fn what_the_chart_adds_to_the_environment_is_for_the_scan_alone() {
 }
 
 #[test]
-fn both_containers_are_restricted_and_bounded() {
+fn all_containers_are_restricted_and_bounded() {
     for attempt in shapes() {
-        let (pod, scan, upload) = pod(&attempt, &config(json!({})));
+        let (pod, _, upload) = pod(&attempt, &config(json!({})));
         let security = &pod["securityContext"];
         assert_eq!(security["runAsNonRoot"], true);
         assert_eq!(security["runAsUser"], 1000);
         assert_eq!(security["fsGroup"], 1000);
         assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
-        for container in [scan, upload] {
+        let before = pod["initContainers"].as_array().unwrap();
+        for container in before.iter().chain([&upload]) {
             let security = &container["securityContext"];
             assert_eq!(security["allowPrivilegeEscalation"], false);
             assert_eq!(security["readOnlyRootFilesystem"], true);
@@ -270,7 +318,7 @@ fn the_hash_is_the_same_for_the_same_job_and_tells_others_apart() {
         attempt.job(config).annotations()[SPEC_HASH].clone()
     };
     let plain = config(json!({}));
-    let [first, _, third] = shapes();
+    let [first, _, third, _] = shapes();
     assert_eq!(hash(&first, &plain), hash(&first.clone(), &plain));
     assert_ne!(hash(&first, &plain), hash(&third, &plain));
     assert_ne!(
@@ -324,11 +372,129 @@ fn a_pod_leaves_a_node_that_does_not_answer_after_fifteen_seconds() {
 
 #[test]
 fn whole_jobs() {
-    let [keys, kubeconfig, inside] = shapes();
+    let [keys, kubeconfig, inside, google] = shapes();
     insta::assert_yaml_snapshot!("aws_with_keys", keys.job(&config(json!({}))));
     insta::assert_yaml_snapshot!(
         "kubernetes_by_kubeconfig",
         kubeconfig.job(&config(json!({})))
     );
     insta::assert_yaml_snapshot!("kubernetes_from_inside", inside.job(&config(json!({}))));
+    insta::assert_yaml_snapshot!("gcp_of_a_user", google.job(&config(json!({}))));
+}
+
+/// What the clouds look at, and what is in the pod for whom. The webhooks add a token and variables
+/// to each container that is not skipped; on Google Cloud the node's metadata server answers.
+///
+/// * EKS, both for roles of ServiceAccounts and for Pod Identity, which one webhook serves:
+///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-configuration.html>,
+///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>,
+///   <https://github.com/aws/amazon-eks-pod-identity-webhook>
+/// * GKE: <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>
+/// * AKS: <https://learn.microsoft.com/en-us/azure/aks/workload-identity-overview>,
+///   <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
+#[test]
+fn pods_with_the_identity_of_their_service_account_on_three_clouds() {
+    for (cloud, provider) in [
+        ("eks", ProviderType::Aws),
+        ("gke", ProviderType::Gcp),
+        ("aks", ProviderType::Azure),
+    ] {
+        let uid = provider.uid_rule().example;
+        let attempt = attempt(provider, uid, &by_service_account());
+        let job = serde_json::to_value(attempt.job(&config(json!({})))).unwrap();
+        let meta = &job["spec"]["template"]["metadata"];
+        let (pod, scan, upload) = pod(&attempt, &config(json!({})));
+        // A token is readable for the user of `scan` through the group of the pod's volumes.
+        let security = &pod["securityContext"];
+        assert_eq!(security["fsGroup"], security["runAsGroup"]);
+        let ours = |container: &Value| json!({ "env": container["env"], "mounts": container["volumeMounts"] });
+        let mut upload = ours(&upload);
+        upload.as_object_mut().unwrap().remove("env");
+        insta::assert_yaml_snapshot!(
+            format!("identity_{cloud}"),
+            json!({
+                "labels": meta["labels"],
+                "annotations": meta["annotations"],
+                "serviceAccountName": pod["serviceAccountName"],
+                "automountServiceAccountToken": pod["automountServiceAccountToken"],
+                "nodeSelector": pod["nodeSelector"],
+                "volumes": pod["volumes"],
+                "scan": ours(&scan),
+                "upload": upload,
+            })
+        );
+    }
+}
+
+#[test]
+fn on_google_cloud_a_scan_keeps_to_nodes_that_do_not_lend_it_their_own_identity() {
+    let google = |access: &Access| attempt(ProviderType::Gcp, "my-project-1", access);
+    let selector = |attempt: &Attempt, scanner: Value| {
+        let (pod, ..) = pod(attempt, &config(scanner));
+        pod["nodeSelector"].clone()
+    };
+    let label = "iam.gke.io/gke-metadata-server-enabled";
+    let by_account = google(&by_service_account());
+    let pool = json!({ "nodeSelector": { "pool": "scans" } });
+    assert_eq!(
+        selector(&by_account, pool.clone()),
+        json!({ "pool": "scans", label: "true" })
+    );
+    // Not where the chart says that no node lends its own, nor for who brings a key.
+    let autopilot = json!({ "gkeAutopilot": true });
+    assert_eq!(selector(&by_account, autopilot), Value::Null);
+    assert_eq!(selector(&google(&google_user()), json!({})), Value::Null);
+    assert_eq!(selector(&shapes()[0], pool), json!({ "pool": "scans" }));
+}
+
+/// What differs from way to way: the rest of the pod is in `whole_jobs`.
+fn shape(attempt: &Attempt) -> Value {
+    let job = serde_json::to_value(attempt.job(&config(json!({})))).unwrap();
+    let template = &job["spec"]["template"];
+    let (pod, scan, upload) = pod(attempt, &config(json!({})));
+    let routine = ["--ignore-exit-code-3", "--output-formats"];
+    let args = scan["args"].as_array().unwrap();
+    let end = args.iter().position(|arg| arg == routine[0]).unwrap();
+    assert_eq!(args[end + 1], routine[1]);
+    let named = |list: &Value, names: &[&str]| -> Vec<Value> {
+        let list = list.as_array().unwrap().iter();
+        list.filter(|item| !names.contains(&item["name"].as_str().unwrap()))
+            .cloned()
+            .collect()
+    };
+    // The same for all ways.
+    assert_eq!(mounts(&upload), ["output", "upload-token"]);
+    let mut shape = json!({
+        "args": args[..end],
+        "env": named(&scan["env"], &["HOME", "PYTHONUNBUFFERED"]),
+        "mounts": named(&scan["volumeMounts"], &["output", "tmp"]),
+        "volumes": named(&pod["volumes"], &["output", "tmp", "upload-token"]),
+    });
+    if attempt.run.composed.is_some() {
+        let compose = &pod["initContainers"][0];
+        shape["compose"] = json!({ "args": compose["args"], "mounts": compose["volumeMounts"] });
+    }
+    if let Some(name) = pod["serviceAccountName"].as_str() {
+        let labels = template["metadata"]["labels"].as_object().unwrap().clone();
+        let foreign = labels.into_iter().filter(|(key, _)| {
+            !key.starts_with("prowler-operator.dev/") && !key.starts_with("app.kubernetes.io/")
+        });
+        shape["serviceAccountName"] = json!(name);
+        shape["labels"] = foreign.collect::<serde_json::Map<_, _>>().into();
+        shape["annotations"] = template["metadata"]["annotations"].clone();
+        shape["nodeSelector"] = pod["nodeSelector"].clone();
+    }
+    shape
+}
+
+#[test]
+fn each_way_into_each_type_of_account() {
+    for provider in ProviderType::ALL {
+        let uid = provider.uid_rule().example;
+        let shapes: std::collections::BTreeMap<_, _> = ways(provider)
+            .into_iter()
+            .map(|way| (way.name, shape(&attempt(provider, uid, &way.access))))
+            .collect();
+        insta::assert_yaml_snapshot!(format!("way_{provider}"), shapes);
+    }
 }

@@ -1,6 +1,6 @@
 //! The table: the keys of each provider type's Secrets, by the names the original gives them.
 
-use super::{Choice, Delivery, Key, Must, Shape};
+use super::{Choice, Composition, Delivery, Key, Must, Shape};
 use crate::api::account::ProviderType;
 use crate::api::provider::CredentialsType;
 
@@ -19,6 +19,9 @@ const fn may(name: &'static str, delivery: Delivery) -> Key {
         delivery,
     }
 }
+
+const GOOGLE_USER: Delivery = Delivery::Composed(Composition::GcpUser);
+const ORACLE: Delivery = Delivery::Composed(Composition::OciConfig);
 
 /// The keys of a Secret; none where the provider type has no such credentials.
 pub fn shape(provider: ProviderType, kind: CredentialsType) -> Option<&'static Shape> {
@@ -90,9 +93,9 @@ static AZURE: Shape = Shape {
 
 static GCP_STATIC: Shape = Shape {
     keys: &[
-        need("client_id", Delivery::Composed),
-        need("client_secret", Delivery::Composed),
-        need("refresh_token", Delivery::Composed),
+        need("client_id", GOOGLE_USER),
+        need("client_secret", GOOGLE_USER),
+        need("refresh_token", GOOGLE_USER),
     ],
     choice: None,
 };
@@ -161,13 +164,13 @@ static IAC: Shape = Shape {
 
 static ORACLECLOUD: Shape = Shape {
     keys: &[
-        need("user", Delivery::Composed),
-        need("fingerprint", Delivery::Composed),
-        need("tenancy", Delivery::Composed),
-        may("key_file", Delivery::Composed),
-        may("key_content", Delivery::Composed),
-        may("pass_phrase", Delivery::Composed),
-        may("region", Delivery::Unused),
+        need("user", ORACLE),
+        need("fingerprint", ORACLE),
+        need("tenancy", ORACLE),
+        may("key_file", ORACLE),
+        may("key_content", ORACLE),
+        may("pass_phrase", ORACLE),
+        may("region", ORACLE),
     ],
     choice: Some(Choice {
         groups: &[&["key_content"], &["key_file"]],

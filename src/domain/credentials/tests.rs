@@ -76,7 +76,7 @@ fn choices_name_keys_of_the_table_and_variables_are_not_given_twice() {
             .keys
             .iter()
             .map(|key| key.delivery)
-            .filter(|way| !matches!(way, Delivery::Unused | Delivery::Composed))
+            .filter(|way| !matches!(way, Delivery::Unused | Delivery::Composed(_)))
             .collect();
         for (index, way) in ways.iter().enumerate() {
             assert!(!ways[..index].contains(way), "{provider}: {way:?}");
@@ -307,6 +307,7 @@ fn values_are_checked_as_far_as_that_can_be_done_unused() {
         ("session_duration", "3600", "899"),
         ("session_duration", "43200", "1h"),
         ("role_session_name", "prowler", "two\nlines"),
+        ("role_session_name", "a+b=c,d.e@f-g_", "two words"),
         ("external_id", "--flag", "nul\u{0}"),
     ] {
         assert!(role(key, good).is_ok(), "{key} {good}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Composition;
 use crate::api::account::ProviderType;
 use crate::api::provider::CredentialsType;
 
@@ -32,8 +33,14 @@ pub(in crate::domain) fn faults(
         (ProviderType::Aws, CredentialsType::Role) => {
             check("role_arn", role_arn);
             check("external_id", one_line);
-            check("role_session_name", one_line);
+            check("role_session_name", session_name);
             check("session_duration", session_duration);
+        }
+        (ProviderType::Gcp, CredentialsType::Static) => {
+            faults.extend(Composition::GcpUser.faults(data));
+        }
+        (ProviderType::Oraclecloud, CredentialsType::Static) => {
+            faults.extend(Composition::OciConfig.faults(data));
         }
         (ProviderType::Gcp, CredentialsType::ServiceAccount) => {
             check("service_account_key", json_object);
@@ -65,6 +72,15 @@ fn session_duration(text: &str) -> Option<&'static str> {
         .parse::<u32>()
         .is_ok_and(|seconds| (900..=43_200).contains(&seconds));
     (!good).then_some("is not a number of seconds from 900 to 43200")
+}
+
+/// As AWS has it; Prowler refuses others among its arguments.
+fn session_name(text: &str) -> Option<&'static str> {
+    let good = (2..=64).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c));
+    (!good).then_some("is not the name of a session: 2 to 64 letters, digits and _ + = , . @ -")
 }
 
 pub(in crate::domain) fn one_line(text: &str) -> Option<&'static str> {

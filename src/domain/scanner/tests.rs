@@ -116,6 +116,7 @@ fn each_other_type_is_told_its_account_and_its_keys() {
             by_secret(Static, &["client_id", "client_secret", "tenant_id"]),
             "azure --sp-env-auth --subscription-ids 3f2504e0-4f89-41d3-9a0c-0305e82c3301",
             &[
+                "AZURE_POD_IDENTITY_AUTHORITY_HOST=http://127.0.0.1:9",
                 "AZURE_CLIENT_ID<client_id",
                 "AZURE_CLIENT_SECRET<client_secret",
                 "AZURE_TENANT_ID<tenant_id",
@@ -126,7 +127,7 @@ fn each_other_type_is_told_its_account_and_its_keys() {
             "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
             by_service_account(),
             "azure --managed-identity-auth --subscription-ids 3f2504e0-4f89-41d3-9a0c-0305e82c3301",
-            &[],
+            &["AZURE_POD_IDENTITY_AUTHORITY_HOST=http://127.0.0.1:9"],
         ),
         (
             ProviderType::Gcp,
@@ -224,6 +225,40 @@ fn each_other_type_is_told_its_account_and_its_keys() {
         let run = run(*provider, uid, access);
         assert_eq!(args(&run), *wanted);
         assert_eq!(env(&run), *variables, "{provider}");
+    }
+}
+
+#[test]
+fn keys_of_one_file_are_named_together_and_the_flag_once() {
+    let access = by_secret(
+        CredentialsType::Static,
+        &["client_id", "client_secret", "refresh_token"],
+    );
+    let run = run(ProviderType::Gcp, "my-project-1", &access);
+    assert_eq!(
+        args(&run),
+        "gcp --credentials-file /prowler/credentials/application-default.json \
+         --project-ids my-project-1"
+    );
+    let composed = run.composed.unwrap();
+    assert_eq!(composed.composition, Composition::GcpUser);
+    assert_eq!(
+        composed.keys,
+        ["client_id", "client_secret", "refresh_token"]
+    );
+    assert_eq!((run.files, run.env), (vec![], vec![]));
+}
+
+#[test]
+fn the_webhook_of_azure_is_told_of_pods_that_want_their_own_identity_and_of_no_other() {
+    use crate::domain::credentials::ways;
+    for provider in ProviderType::ALL {
+        for way in ways(provider) {
+            let run = run(provider, provider.uid_rule().example, &way.access);
+            let wanted = provider == ProviderType::Azure && way.access.kind.is_none();
+            let label: &[_] = &[("azure.workload.identity/use", "true")];
+            assert_eq!(run.pod_labels, if wanted { label } else { &[] });
+        }
     }
 }
 
