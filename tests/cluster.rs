@@ -7,6 +7,8 @@ mod support;
 
 #[path = "cluster/chart.rs"]
 mod chart;
+#[path = "cluster/connection.rs"]
+mod connection;
 #[path = "cluster/demo.rs"]
 mod demo;
 #[path = "cluster/line.rs"]

@@ -50,7 +50,7 @@ exit 1
 "#;
 
 /// The check itself.
-const SCRIPT: &str = include_str!("check/check.py");
+pub const SCRIPT: &str = include_str!("check/check.py");
 
 /// Everything a check is made of that differs from account to account.
 #[derive(Debug, Clone)]

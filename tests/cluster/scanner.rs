@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::command::{command, succeed, succeed_with};
 
 /// Where the image's file system lies.
-fn root() -> &'static PathBuf {
+pub fn root() -> &'static PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let root: PathBuf = succeed(command("hack/images", &["unpack", "scanner"]))

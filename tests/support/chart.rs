@@ -160,6 +160,7 @@ pub const SCANNER: &[&str] = &[
     "scanner.extraEnv[0].name=HTTPS_PROXY",
     "scanner.extraEnv[0].value=http://proxy:3128",
     "scanner.nodeSelector.pool=scans",
+    "scanner.gkeAutopilot=true",
     "scanner.tolerations[0].key=scans",
     "scanner.tolerations[0].operator=Exists",
     "scanner.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=x",

@@ -1,6 +1,7 @@
 # Runs in the scanner's image: asks Prowler's own library whether it gets into an account, and
 # tells the answer in one line of JSON. The keys of the Secret lie in files named after them; none
 # of their values is printed.
+import base64
 import importlib
 import inspect
 import json
@@ -45,6 +46,12 @@ def arguments(test):
     given = dict(keys)
     if kind == "gcp" and "service_account_key" in given:
         given["service_account_key"] = json.loads(given["service_account_key"])
+    if kind == "oraclecloud":
+        # The library wants the key's text in Base64, and finds the region itself.
+        given.pop("region", None)
+        text = given.pop("key_content", None) or given.pop("key_file", "")
+        given.pop("key_file", None)
+        given["key_content"] = base64.b64encode(text.encode()).decode()
     for number in ("session_duration", "github_app_id"):
         if number in given:
             given[number] = int(given[number])
