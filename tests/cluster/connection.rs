@@ -57,7 +57,7 @@ fn check(kind: ProviderType, keys: &std::path::Path) -> String {
          chroot --userspec=1000:1000 \"$1\" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp \
          PYTHONPATH=/opt/prowler PYTHONDONTWRITEBYTECODE=1 AWS_EC2_METADATA_DISABLED=true \
          PROWLER_OPERATOR_PROVIDER=\"$3\" PROWLER_OPERATOR_UID=\"$4\" PROWLER_OPERATOR_KEYS=/credentials \
-         PROWLER_OPERATOR_TOLD=\"/tmp/$(basename \"$told\")\" python3 -c \"$5\" >/dev/null 2>&1 || true\n\
+         PROWLER_OPERATOR_SECONDS=20 PROWLER_OPERATOR_TOLD=\"/tmp/$(basename \"$told\")\" python3 -c \"$5\" >/dev/null 2>&1 || true\n\
          cat \"$told\"; rm \"$told\"";
     succeed(command(
         "unshare",

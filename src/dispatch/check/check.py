@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 
-SOFT, HARD = 60, 120
+SOFT = int(os.environ.get("PROWLER_OPERATOR_SECONDS", "60"))
+HARD = 2 * SOFT
 TOLD = os.environ.get("PROWLER_OPERATOR_TOLD", "/dev/termination-log")
 kind = os.environ["PROWLER_OPERATOR_PROVIDER"]
 uid = os.environ["PROWLER_OPERATOR_UID"]
