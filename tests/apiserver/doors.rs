@@ -1,5 +1,5 @@
 //! What a tenant's user may point at, tried by one who may write Providers, schedules and scans in
-//! one namespace and nothing else: the operator reads Secrets, runs as ServiceAccounts and pulls
+//! one namespace and nothing else: the operator reads Secrets, runs as service accounts and pulls
 //! images with its own rights, and lends them to nobody.
 
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
