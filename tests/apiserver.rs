@@ -34,6 +34,8 @@ mod deletion;
 mod deletion_batches;
 #[path = "apiserver/doors.rs"]
 mod doors;
+#[path = "apiserver/examples.rs"]
+mod examples;
 #[path = "apiserver/faults.rs"]
 mod faults;
 #[path = "apiserver/fields.rs"]

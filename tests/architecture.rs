@@ -4,17 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::manifest::to_yaml;
-use prowler_operator::api::provider::CredentialsType;
-use prowler_operator::api::scope::ScopeField;
-use prowler_operator::domain::credentials::{self, Delivery, Must};
 use prowler_operator::domain::reason::Reason;
 use prowler_operator::metrics;
 use prowler_operator::metrics::controller::ControllerMetrics;
@@ -22,6 +17,9 @@ use prowler_operator::metrics::database::{Connections, DATABASE, Pools};
 use prowler_operator::metrics::kubernetes::KubernetesMetrics;
 use prowler_operator::metrics::server::ServerMetrics;
 use regex::Regex;
+
+#[path = "architecture/provider_types.rs"]
+mod provider_types;
 
 /// A chapter, the chapters it may name, and outside names it may not.
 struct Chapter {
@@ -680,122 +678,3 @@ fn expositions() -> [(&'static str, String); 2] {
     [("controller", controller), ("server", server)]
         .map(|(part, registry)| (part, metrics::text::encode(&registry, "").unwrap().1))
 }
-
-#[test]
-fn the_page_of_providers_is_made_from_the_tables() {
-    let file = top().join("docs/providers.md");
-    let wanted = page_of_providers();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &wanted).unwrap();
-    }
-    let stored = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(
-        stored == wanted,
-        "docs/providers.md is out of date: UPDATE_DOCS=1 cargo test --test architecture"
-    );
-}
-
-fn page_of_providers() -> String {
-    let mut page = String::from(PROVIDERS);
-    for provider in ProviderType::ALL {
-        let rule = provider.uid_rule();
-        let must_be: String = rule
-            .must_be
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        write!(
-            page,
-            "\n## {provider}\n\n`uid`: {must_be}. Example: `{}`.",
-            rule.example
-        )
-        .unwrap();
-        if rule.folded {
-            page += " Surrounding blanks and capital letters do not count.";
-        }
-        page += "\n";
-        for kind in [
-            CredentialsType::Static,
-            CredentialsType::Role,
-            CredentialsType::ServiceAccount,
-        ] {
-            let Some(shape) = credentials::shape(provider, kind) else {
-                continue;
-            };
-            write!(
-                page,
-                "\n`type: {}`\n\n| key | needed | reaches Prowler as |\n|---|---|---|\n",
-                kind.as_str()
-            )
-            .unwrap();
-            for key in shape.keys {
-                let needed = if key.required { "yes" } else { "" };
-                let way = match key.delivery {
-                    Delivery::Env(name) => format!("`{name}`"),
-                    Delivery::File(_, flag) => format!("the file of `{flag}`"),
-                    Delivery::Flag(flag) => format!("`{flag}`"),
-                    Delivery::Unused => "not needed, and not used".into(),
-                    Delivery::Composed(composition) => {
-                        format!("part of the file of `{}`", composition.flag())
-                    }
-                };
-                writeln!(page, "| `{}` | {needed} | {way} |", key.name).unwrap();
-            }
-            if let Some(choice) = shape.choice {
-                let groups: Vec<_> = choice
-                    .groups
-                    .iter()
-                    .map(|group| {
-                        group
-                            .iter()
-                            .map(|key| format!("`{key}`"))
-                            .collect::<Vec<_>>()
-                            .join(" with ")
-                    })
-                    .collect();
-                let sentence = match choice.must {
-                    Must::ExactlyOne => format!("Exactly one of {}.", groups.join(" and ")),
-                    Must::AtLeastOne => format!("At least one of {}.", groups.join(" and ")),
-                    Must::Whole => format!("{} only together.", groups.join(", ")),
-                    Must::UnlessServiceAccount => {
-                        format!(
-                            "{}, unless a `serviceAccountName` stands beside the Secret.",
-                            groups.join(", ")
-                        )
-                    }
-                };
-                write!(page, "\n{sentence}\n").unwrap();
-            }
-        }
-        if credentials::by_service_account(provider) {
-            page += "\n`serviceAccountName` without a Secret: ";
-            page += match provider {
-                ProviderType::Kubernetes => {
-                    "scans the cluster the operator runs in, with the rights of that ServiceAccount.\n"
-                }
-                _ => "workload identity; set up as the cloud describes it for pods.\n",
-            };
-        }
-        if credentials::optional(provider) {
-            page += "\nCredentials are optional: what is public can be scanned without.\n";
-        }
-        if ScopeField::Regions.is_known_to(provider) {
-            page += "\n`scan.regions` narrows a scan to regions.\n";
-        }
-    }
-    page
-}
-
-/// The page's beginning.
-const PROVIDERS: &str = "\
-# Provider types
-
-How each type names its accounts, and which keys its Secrets have. This page is made from the tables the program decides by
-(`src/api/account.rs`, `src/domain/credentials/table.rs`).
-
-A Secret is used only if it carries the label `prowler-operator.dev/credentials: \"true\"`, a ServiceAccount only if it carries the annotation
-`prowler-operator.dev/scanner: \"true\"`. Other keys of a Secret are left alone. Values are mounted into the `scan` container and go nowhere else.
-
-    kubectl create secret generic aws --from-literal=aws_access_key_id=... --from-literal=aws_secret_access_key=...
-    kubectl label secret aws prowler-operator.dev/credentials=true
-";

@@ -138,10 +138,12 @@ impl Attempt {
     fn pod_annotations(&self, config: &FileConfig) -> BTreeMap<String, String> {
         let fixed = [
             // Whatever is injected for workload identity is for `scan` alone. See
-            // <https://github.com/aws/amazon-eks-pod-identity-webhook> and
-            // <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>.
+            // <https://github.com/aws/amazon-eks-pod-identity-webhook>,
+            // <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html> and
+            // <https://www.alibabacloud.com/help/en/container-service-for-kubernetes/latest/ack-pod-identity-webhook>.
             ("eks.amazonaws.com/skip-containers", UPLOAD),
             ("azure.workload.identity/skip-containers", UPLOAD),
+            ("pod-identity.alibabacloud.com/skip-containers", UPLOAD),
             // A mesh's sidecar would keep the pod from ending, and could read what `upload` sends.
             ("sidecar.istio.io/inject", "false"),
             ("linkerd.io/inject", "disabled"),

@@ -221,6 +221,9 @@ impl Invocation {
             ProviderType::Github => self.args(&["--organizations", uid]),
             ProviderType::Iac => self.args(&["--scan-repository-url", uid, "--provider-uid", uid]),
             ProviderType::Alibabacloud if ambient => {
+                // Without it the webhook looks at the namespace alone.
+                self.pod_labels
+                    .push(("pod-identity.alibabacloud.com/injection", "on"));
                 self.variable("--oidc-role-arn", "ALIBABA_CLOUD_ROLE_ARN");
             }
             ProviderType::Cloudflare => self.args(&["--account-id", uid]),

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
+use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::{self, Scan};
 use serde_json::json;
 
@@ -208,6 +209,19 @@ async fn what_the_pages_and_examples_show_is_accepted() {
         }
     }
     assert!(ours >= 10, "{ours} documents");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_all_provider_types_are_accepted_whole_by_a_dry_run() {
+    let place = Place::new().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/providers");
+    let folder = folder.to_str().unwrap();
+    let args = ["apply", "--dry-run=server", "-n", place.namespace(), "-f"];
+    let told = out(&kubectl(&[&args[..], &[folder]].concat(), "").await);
+    let count = |kind: &str| told.lines().filter(|line| line.starts_with(kind)).count();
+    assert!(count("prowlerprovider.prowler-operator.dev/") >= ProviderType::ALL.len());
+    assert!(count("secret/") >= ProviderType::ALL.len());
+    assert!(count("serviceaccount/") >= 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,11 +145,30 @@ async fn images_scopes_and_wishes_that_may_not_be_are_refused_until_they_are_men
             assert!(message.contains(part), "{message}");
         }
     }
-    let spec = json!({ "provider": "github", "uid": "prowler-cloud",
-                       "scan": { "regions": ["eu-west-1"] } });
-    let says = operator
-        .becomes::<Provider>(&world.namespace, "github", spec)
+    // What no account of the type can be asked: the API server says so of a Provider, the
+    // reconciler of a Scan, which does not name the type.
+    let iac = json!({ "provider": "iac", "uid": "https://example.com/r.git" });
+    let asking = json!({ "scan": { "checks": ["s3_bucket_public_access"] } });
+    let mut spec = iac.clone();
+    spec["scan"] = asking["scan"].clone();
+    let refused = operator
+        .try_apply::<Provider>(&world.namespace, "infrastructure", json!({ "spec": spec }))
         .await;
+    let sentence = "Prowler knows checks only for the provider types aws, azure, ";
+    assert!(refused.unwrap_err().to_string().contains(sentence));
+    let says = operator
+        .becomes::<Provider>(&world.namespace, "infrastructure", iac)
+        .await;
+    assert_eq!(says, "Current Succeeded");
+    let mut spec = asking;
+    spec["providerRef"] = json!({ "name": "infrastructure" });
+    operator
+        .apply::<Scan>(&world.namespace, "asking", spec)
+        .await;
+    operator.follow::<Scan>(&world.namespace, "asking").await;
+    let told = operator.message::<Scan>(&world.namespace, "asking").await;
+    assert!(told.contains(sentence), "{told}");
+    let says = operator.says::<Scan>(&world.namespace, "asking").await;
     assert_eq!(says, "Failed InvalidScope");
     // What would be an option of the command line does not even get past the API server.
     let spec = aws_with(&json!({ "scan": { "checks": ["--shodan"] } }));

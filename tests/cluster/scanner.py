@@ -76,6 +76,19 @@ def facts(providers):
     return {provider: of(provider) for provider in providers}
 
 
+def unknown(choices):
+    """Those [provider type, field, word] of which the type has no check."""
+    from prowler.lib.check.models import CheckMetadata
+
+    def words(provider, field):
+        checks = CheckMetadata.get_bulk(provider).values()
+        if field in ("services", "excludedServices"):
+            return {check.ServiceName for check in checks}
+        return {category for check in checks for category in check.Categories}
+
+    return [[provider, field, word] for provider, field, word in choices if word not in words(provider, field)]
+
+
 def signing_key(pass_phrase):
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -157,6 +170,7 @@ QUESTIONS = {
     "parse": parse,
     "unread": unread,
     "facts": facts,
+    "unknown": unknown,
     "signing_key": signing_key,
     "oci_config": oci_config,
     "gcp_user": gcp_user,

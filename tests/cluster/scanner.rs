@@ -14,7 +14,7 @@ use prowler_operator::domain::credentials::{Composition, ways};
 use prowler_operator::domain::scanner::{self, Invocation, Value as Given};
 use serde_json::{Value, json};
 
-use crate::support::command::{command, succeed, succeed_with};
+use crate::support::command::{command, documents, succeed, succeed_with, top};
 
 /// Where the image's file system lies.
 pub fn root() -> &'static PathBuf {
@@ -216,6 +216,30 @@ fn a_type_knows_a_choice_of_checks_if_prowler_has_some_for_it() {
             assert_eq!(field.is_known_to(provider), some, "{provider}: {facts}");
         }
     }
+}
+
+#[test]
+fn what_the_examples_narrow_a_scan_to_exists() {
+    let mut asked = Vec::new();
+    for entry in std::fs::read_dir(top().join("examples/providers")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for object in documents(&text) {
+            let spec = &object["spec"];
+            for field in ["services", "excludedServices", "categories"] {
+                let words = spec["scan"][field].as_array();
+                for word in words.into_iter().flatten() {
+                    asked.push(json!([spec["provider"], field, word]));
+                }
+            }
+        }
+    }
+    assert!(asked.len() > 5, "{asked:?}");
+    asked.push(json!(["aws", "services", "no-such-service"]));
+    let answers = ask(&json!({ "unknown": asked }));
+    assert_eq!(
+        answers["unknown"],
+        json!([["aws", "services", "no-such-service"]])
+    );
 }
 
 #[test]

@@ -341,10 +341,9 @@ fn the_chart_cannot_hide_a_scan_pod_nor_give_the_upload_what_is_the_scans() {
     assert_eq!(annotations["note"], "b");
     assert_eq!(annotations["sidecar.istio.io/inject"], "false");
     assert_eq!(annotations["eks.amazonaws.com/skip-containers"], "upload");
-    assert_eq!(
-        annotations["azure.workload.identity/skip-containers"],
-        "upload"
-    );
+    for webhook in ["azure.workload.identity", "pod-identity.alibabacloud.com"] {
+        assert_eq!(annotations[&format!("{webhook}/skip-containers")], "upload");
+    }
     for value in labels.values() {
         assert!(value.len() <= 63, "{value}");
     }
@@ -392,12 +391,15 @@ fn whole_jobs() {
 /// * GKE: <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>
 /// * AKS: <https://learn.microsoft.com/en-us/azure/aks/workload-identity-overview>,
 ///   <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>
+/// * ACK:
+///   <https://www.alibabacloud.com/help/en/container-service-for-kubernetes/latest/ack-pod-identity-webhook>
 #[test]
-fn pods_with_the_identity_of_their_service_account_on_three_clouds() {
+fn pods_with_the_identity_of_their_service_account_on_each_cloud() {
     for (cloud, provider) in [
         ("eks", ProviderType::Aws),
         ("gke", ProviderType::Gcp),
         ("aks", ProviderType::Azure),
+        ("ack", ProviderType::Alibabacloud),
     ] {
         let uid = provider.uid_rule().example;
         let attempt = attempt(provider, uid, &by_service_account());

@@ -250,14 +250,18 @@ fn keys_of_one_file_are_named_together_and_the_flag_once() {
 }
 
 #[test]
-fn the_webhook_of_azure_is_told_of_pods_that_want_their_own_identity_and_of_no_other() {
+fn webhooks_are_told_of_pods_that_want_their_own_identity_and_of_no_other() {
     use crate::domain::credentials::ways;
     for provider in ProviderType::ALL {
         for way in ways(provider) {
             let run = run(provider, provider.uid_rule().example, &way.access);
-            let wanted = provider == ProviderType::Azure && way.access.kind.is_none();
-            let label: &[_] = &[("azure.workload.identity/use", "true")];
-            assert_eq!(run.pod_labels, if wanted { label } else { &[] });
+            let wanted: &[_] = match provider {
+                _ if way.access.kind.is_some() => &[],
+                ProviderType::Azure => &[("azure.workload.identity/use", "true")],
+                ProviderType::Alibabacloud => &[("pod-identity.alibabacloud.com/injection", "on")],
+                _ => &[],
+            };
+            assert_eq!(run.pod_labels, wanted, "{provider} {}", way.name);
         }
     }
 }
