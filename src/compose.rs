@@ -98,8 +98,8 @@ mod tests {
             let made: serde_json::Value =
                 serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
             assert_eq!(made["refresh_token"], token);
-            let mode = fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            let bits = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(bits & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -611,11 +612,14 @@ fn the_page_of_metrics_has_every_metric_and_nothing_else() {
     );
 }
 
+/// Type, labels, meaning and parts of a metric.
+type Row = (String, BTreeSet<String>, String, Vec<&'static str>);
+
 /// Name, type, labels, who has it and meaning of every metric, from what the parts show.
 fn table_of_metrics() -> String {
     let sample = Regex::new(r"(?m)^([a-z_]+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? ").unwrap();
     let label = Regex::new(r#"([a-z]+)=""#).unwrap();
-    let mut rows: BTreeMap<String, (String, BTreeSet<String>, String, Vec<&str>)> = BTreeMap::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for (part, text) in expositions() {
         let of = |what: &str, name: &str| {
             let start = format!("# {what} {name} ");

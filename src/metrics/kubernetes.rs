@@ -29,6 +29,7 @@ impl KubernetesMetrics {
     }
 
     /// A layer of a client that counts every answer, and every one that did not come.
+    #[expect(clippy::type_complexity, reason = "a closure's type has no name")]
     pub fn layer<B, E>(
         &self,
     ) -> MapResultLayer<

@@ -1,4 +1,4 @@
-//! The two text formats: OpenMetrics, and the older one of Prometheus, which `promtool` and
+//! The two text formats: `OpenMetrics`, and the older one of Prometheus, which `promtool` and
 //! whoever asks with a plain `curl` read.
 
 use std::collections::HashSet;
@@ -6,7 +6,7 @@ use std::fmt;
 
 use prometheus_client::registry::Registry;
 
-/// The type of OpenMetrics.
+/// The type of `OpenMetrics`.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The type of the older format.
 pub const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";

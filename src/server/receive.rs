@@ -97,7 +97,7 @@ impl App {
             .await
             .map_err(|refusal| match refusal {
                 Refusal::Answer(answer) => Refused::from(answer),
-                Refusal::Store(error) => self.store_failed(&error, None).into(),
+                Refusal::Store(error) => store_failed(&error, None).into(),
             })?;
         // From here on it is one of our pods: it may finish sending, and will read the answer.
         let known = |answer| Refused {
@@ -141,7 +141,7 @@ impl App {
         match standing.await {
             Ok(Standing::Open(_)) => None,
             Ok(standing) => Some(standing.into()),
-            Err(error) => Some(self.store_failed(&error, Some(attempt))),
+            Err(error) => Some(store_failed(&error, Some(attempt))),
         }
     }
 
@@ -174,7 +174,7 @@ impl App {
                 let now = self.clock.now();
                 match ingest::refuse(&self.store, attempt, reason, &message, now).await {
                     Ok(outcome) => outcome.into(),
-                    Err(error) => self.store_failed(&error, Some(attempt)),
+                    Err(error) => store_failed(&error, Some(attempt)),
                 }
             }
             Interrupted::Spool(SpoolError::Full) => {
@@ -258,7 +258,7 @@ impl App {
                     && let Err(error) =
                         publication::cancel_deleted(&self.store, attempt, self.clock.now()).await
                 {
-                    return self.store_failed(&error, Some(attempt));
+                    return store_failed(&error, Some(attempt));
                 }
                 let answer = Answer::from(outcome);
                 tracing::info!(
@@ -267,18 +267,18 @@ impl App {
                 );
                 answer
             }
-            Err(error) => self.store_failed(&error, Some(attempt)),
+            Err(error) => store_failed(&error, Some(attempt)),
         }
     }
+}
 
-    fn store_failed(&self, error: &StoreError, attempt: Option<&Attempt>) -> Answer {
-        if let Some(Attempt { tenant, scan, .. }) = attempt {
-            tracing::warn!(%tenant, %scan, %error, "the database failed an upload");
-        } else {
-            tracing::warn!(%error, "the database failed an upload");
-        }
-        error.into()
+fn store_failed(error: &StoreError, attempt: Option<&Attempt>) -> Answer {
+    if let Some(Attempt { tenant, scan, .. }) = attempt {
+        tracing::warn!(%tenant, %scan, %error, "the database failed an upload");
+    } else {
+        tracing::warn!(%error, "the database failed an upload");
     }
+    error.into()
 }
 
 /// Why a body did not arrive.

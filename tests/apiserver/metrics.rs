@@ -41,6 +41,7 @@ const WAITING: &str = "prowler_operator_reconcile_queue_depth{kind=\"Provider\"}
 const IN_USE: &str = "prowler_operator_database_pool_connections{pool=\"user\",state=\"in_use\"}";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one life, told once")]
 async fn the_controllers_metrics_pass_promtool_name_nobody_and_count_what_happens() {
     let server = ApiServer::alone().await;
     let client = server.client();

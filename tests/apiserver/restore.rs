@@ -80,7 +80,7 @@ async fn objects_that_come_back_with_new_uids_and_no_status_find_their_rows_and_
     let refs = json!([{ "name": "p" }, { "name": "q" }]);
     let group = json!({ "providerRefs": refs });
     let role = json!({ "permissions": ["MANAGE_SCANS"] });
-    let rule = json!({ "reason": "accepted", "findingUids": ["a"] });
+    let muted = json!({ "reason": "accepted", "findingUids": ["a"] });
     operator
         .apply::<ProviderGroup>(&namespace, "group", group.clone())
         .await;
@@ -88,7 +88,7 @@ async fn objects_that_come_back_with_new_uids_and_no_status_find_their_rows_and_
         .apply::<Role>(&namespace, "auditor", role.clone())
         .await;
     operator
-        .apply::<MuteRule>(&namespace, "rule", rule.clone())
+        .apply::<MuteRule>(&namespace, "rule", muted.clone())
         .await;
     operator.settle(&world).await;
     later(&operator, &world, HOUR).await;
@@ -136,7 +136,7 @@ async fn objects_that_come_back_with_new_uids_and_no_status_find_their_rows_and_
     operator
         .apply::<ScanSchedule>(&namespace, "nightly", spec)
         .await;
-    operator.apply::<MuteRule>(&namespace, "rule", rule).await;
+    operator.apply::<MuteRule>(&namespace, "rule", muted).await;
     operator.apply::<Role>(&namespace, "auditor", role).await;
     operator
         .apply::<ProviderGroup>(&namespace, "group", group)

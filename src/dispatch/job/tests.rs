@@ -384,7 +384,7 @@ fn whole_jobs() {
 /// What the clouds look at, and what is in the pod for whom. The webhooks add a token and variables
 /// to each container that is not skipped; on Google Cloud the node's metadata server answers.
 ///
-/// * EKS, both for roles of ServiceAccounts and for Pod Identity, which one webhook serves:
+/// * EKS, both for roles of service accounts and for Pod Identity, which one webhook serves:
 ///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-configuration.html>,
 ///   <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>,
 ///   <https://github.com/aws/amazon-eks-pod-identity-webhook>

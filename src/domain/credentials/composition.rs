@@ -35,6 +35,9 @@ const FIRST_REGION: &str = "us-ashburn-1";
 
 type Parts = BTreeMap<String, Vec<u8>>;
 
+/// What is wrong with a value, if anything is.
+type Rule = fn(&str) -> Option<&'static str>;
+
 impl Composition {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::GcpUser, Self::OciConfig];
@@ -80,7 +83,7 @@ impl Composition {
 
     /// What is wrong with the values that are there.
     pub(super) fn faults(self, parts: &Parts) -> Vec<String> {
-        let rules: &[(&str, fn(&str) -> Option<&'static str>)] = match self {
+        let rules: &[(&str, Rule)] = match self {
             Self::GcpUser => &[
                 ("client_id", one_line),
                 ("client_secret", one_line),
@@ -150,7 +153,7 @@ fn oci_config(parts: &Parts) -> Result<Vec<File>, &'static str> {
         optional(parts, "region").unwrap_or(FIRST_REGION),
     );
     if let Some(pass_phrase) = optional(parts, "pass_phrase") {
-        config += &format!("pass_phrase={pass_phrase}\n");
+        config.extend(["pass_phrase=", pass_phrase, "\n"]);
     }
     Ok(vec![
         File {

@@ -17,9 +17,12 @@ use uuid::Uuid;
 use super::catalogue::{self, Target};
 use crate::store::{AdminStore, Store, StoreError};
 
+/// A tenant that there can never be: the ids of tenants are of version 5.
+const NOBODY: Uuid = Uuid::max();
+
 /// All tries together take less than a second; a database that takes this long has a trouble of
 /// its own.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Limits of each try. Without sequential scans the tenant's index answers that there is
 /// nothing, however many rows there are.
@@ -106,7 +109,7 @@ async fn try_everything(store: &Store, admin: &AdminStore) -> Result<Findings, S
         found: Findings::default(),
         failed: None,
     };
-    let nobody = Uuid::new_v4();
+    let nobody = NOBODY;
     for (setting, statement) in [
         (Setting::Absent, None),
         (Setting::Empty, Some("set api.tenant_id = ''".to_owned())),
@@ -193,7 +196,7 @@ async fn aims(admin: &AdminStore, targets: &[Target]) -> Result<HashMap<String, 
         .map(|(place, owner)| {
             let other = tenants.iter().find(|tenant| **tenant != owner);
             // Where there is but one tenant, one that might come.
-            let other = other.copied().unwrap_or_else(Uuid::new_v4);
+            let other = other.copied().unwrap_or(NOBODY);
             (place, Aim { owner, other })
         })
         .collect())
@@ -206,7 +209,7 @@ fn unaimed(target: &Target) -> Vec<(&'static str, String)> {
     let Some(key) = &target.key else {
         return statements;
     };
-    let fresh = Uuid::new_v4();
+    let fresh = NOBODY;
     // No column is named in the condition, so that the policies for select do not help.
     statements.extend([
         (
