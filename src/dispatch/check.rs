@@ -276,3 +276,6 @@ impl Check {
         volumes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,7 @@ async fn no_row_of_a_deleted_provider_is_left_in_any_table_and_no_other_is_touch
     assert_eq!(
         tables_with(&operator, &world, &ids).await,
         [
+            "connection_checks",
             "findings",
             "provider_finding_states",
             "provider_group_memberships",

@@ -67,6 +67,8 @@ async fn these_and_no_other_indexes_begin_without_the_tenant() {
     assert_eq!(
         found,
         [
+            "connection_check_slots unique",
+            "connection_checks_due",
             "integrations_object_uid",
             "mute_rules_object_uid",
             "provider_groups_object_uid",

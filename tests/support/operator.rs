@@ -1036,7 +1036,7 @@ fn blank(text: &str, world: &World) -> String {
                 r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)",
                 "<time>",
             ),
-            (r#""fingerprint":-?\d+"#, r#""fingerprint":"<hash>""#),
+            (r#""(fingerprint|subject)":-?\d+"#, r#""$1":"<hash>""#),
             (r#"spec-hash":"[0-9a-f]{32}""#, r#"spec-hash":"<hash>""#),
             (r"-\d{10}-[0-9a-f]{16}\b", "-<slot>"),
             (

@@ -19,6 +19,8 @@ use crate::store::{AdminStore, Store, StoreError};
 
 /// A tenant that there can never be: the ids of tenants are of version 5.
 const NOBODY: Uuid = Uuid::max();
+/// Another one, for rows that must go nowhere.
+const NOBODY_ELSE: Uuid = Uuid::from_u128(u128::MAX - 1);
 
 /// All tries together take less than a second; a database that takes this long has a trouble of
 /// its own.
@@ -196,7 +198,7 @@ async fn aims(admin: &AdminStore, targets: &[Target]) -> Result<HashMap<String, 
         .map(|(place, owner)| {
             let other = tenants.iter().find(|tenant| **tenant != owner);
             // Where there is but one tenant, one that might come.
-            let other = other.copied().unwrap_or(NOBODY);
+            let other = other.copied().unwrap_or(NOBODY_ELSE);
             (place, Aim { owner, other })
         })
         .collect())
@@ -209,7 +211,7 @@ fn unaimed(target: &Target) -> Vec<(&'static str, String)> {
     let Some(key) = &target.key else {
         return statements;
     };
-    let fresh = NOBODY;
+    let fresh = NOBODY_ELSE;
     // No column is named in the condition, so that the policies for select do not help.
     statements.extend([
         (
