@@ -219,7 +219,10 @@ async fn the_examples_of_all_provider_types_are_accepted_whole_by_a_dry_run() {
     let args = ["apply", "--dry-run=server", "-n", place.namespace(), "-f"];
     let told = out(&kubectl(&[&args[..], &[folder]].concat(), "").await);
     let count = |kind: &str| told.lines().filter(|line| line.starts_with(kind)).count();
-    assert!(count("prowlerprovider.prowler-operator.dev/") >= ProviderType::ALL.len());
+    assert!(
+        count("provider.prowler-operator.dev/") >= ProviderType::ALL.len(),
+        "{told}"
+    );
     assert!(count("secret/") >= ProviderType::ALL.len());
     assert!(count("serviceaccount/") >= 5);
 }
