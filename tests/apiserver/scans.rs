@@ -62,7 +62,8 @@ async fn active(operator: &Operator, world: &World) -> Value {
 async fn a_scan_goes_from_the_queue_to_its_results_and_its_provider_shows_them() {
     let operator = Operator::new().await;
     let world = one_provider(&operator).await;
-    assert_eq!(connected(&operator, &world).await, None);
+    let unchecked = connected(&operator, &world).await;
+    assert_eq!(unchecked.as_deref(), Some("Unknown Progressing"));
     operator.scan(&world, "s", "p").await;
     assert_eq!(says(&operator, &world, "s").await, "InProgress Queued");
     let shown = status(&operator, &world, "s").await;

@@ -18,6 +18,11 @@ use crate::store::scans::{JobRef, Open};
 
 const FORGOTTEN: &str = "The database does not know this scan: it was restored to a time before it. Make a new Scan if its findings are missed.";
 
+/// Both this and a Provider's id begin with the time they were made at.
+fn id_of(status: &ScanStatus) -> Option<ScanId> {
+    status.scan_id.as_deref()?.parse().ok().map(ScanId)
+}
+
 impl Scan {
     /// Takes away what may still run for it, and lets it say how it went.
     pub(super) async fn forgotten(
@@ -36,7 +41,11 @@ impl Scan {
             let mut tx = cx.store.tenant(tenant.id).await?;
             let provider = providers::by_name(&mut tx, &provider).await?;
             drop(tx);
-            if provider.is_some() {
+            // One that came after the scan is another account, or the same of another tenant.
+            let is_same = status.tenant.as_deref() == Some(&*tenant.name)
+                && provider
+                    .is_some_and(|provider| id_of(status).is_some_and(|id| provider.0 < id.0));
+            if is_same {
                 // Its account is nobody's by now: another scan of it may start.
                 if !self.end_job(name, object, tenant, status, cx).await? {
                     let message = "Waiting for the scan's pod to end.";
@@ -57,12 +66,11 @@ impl Scan {
         status: &ScanStatus,
         cx: &Context,
     ) -> Result<bool, Error> {
-        let id = status.scan_id.as_deref().and_then(|id| id.parse().ok());
-        let (Some(id), Some(job)) = (id, status.job_name.clone()) else {
+        let (Some(id), Some(job)) = (id_of(status), status.job_name.clone()) else {
             return Ok(true);
         };
         let open = Open {
-            id: ScanId(id),
+            id,
             object: Some(object),
             attempt: 0,
             holds_account: true,
