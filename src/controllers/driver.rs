@@ -229,7 +229,8 @@ async fn failed<K: Reconcile>(
         }
         Retry::Backoff => {
             tracing::warn!(%error, attempt, %reason, "pass failed; trying again");
-            let message = format!("{error}; trying again.");
+            let message =
+                stands(object, reason).unwrap_or_else(|| format!("{error}; trying again."));
             Readiness::Progressing { reason, message }
         }
     };
@@ -247,6 +248,17 @@ async fn failed<K: Reconcile>(
         Action::requeue(backoff(attempt, cx.clock.jitter()))
     };
     (next, reason.as_str())
+}
+
+/// What the object already says of an outage. A server that is away is away in many words
+/// (refused, reset, timed out), and each other word would write ten thousand objects anew.
+fn stands<K: Reconcile>(object: &K, reason: Reason) -> Option<String> {
+    use Reason::{DatabaseUnavailable, KubernetesUnavailable};
+    if !matches!(reason, DatabaseUnavailable | KubernetesUnavailable) {
+        return None;
+    }
+    let shown = k8s_controller::conditions::find(object.status()?.conditions(), "Reconciling")?;
+    (shown.reason == reason.as_str()).then(|| shown.message.clone())
 }
 
 /// Computes the conditions, writes the status if it says something new, and tells the user by

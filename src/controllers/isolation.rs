@@ -21,6 +21,10 @@ const CONDITION: &str = "Isolated";
 /// Breaches that a condition names; the log has all of them.
 const NAMED: usize = 3;
 
+/// The pause after a run that came to no end: what stood in its way (a lock, a restart) is
+/// gone sooner than the next run is due, and until then nobody knows.
+const AGAIN: Duration = Duration::from_mins(1);
+
 /// What the canary last found; nothing before its first run.
 #[derive(Debug, Default)]
 pub struct Isolation(RwLock<Option<Vec<Breach>>>);
@@ -83,22 +87,27 @@ fn sentence(breaches: &[Breach]) -> String {
 
 /// Runs the canary until dropped.
 pub(super) async fn run(cx: Arc<Context>) {
-    let seconds = cx.config.isolation_canary.interval_seconds.get();
+    let interval = Duration::from_secs(cx.config.isolation_canary.interval_seconds.get().into());
     loop {
-        look(&cx).await;
-        tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+        let pause = if look(&cx).await {
+            interval
+        } else {
+            interval.min(AGAIN)
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// Runs the canary once, and calls the Tenants if its answer is a new one.
-pub async fn look(cx: &Context) {
+/// Runs the canary once, and calls the Tenants if its answer is a new one. Whether it came to
+/// an end.
+pub async fn look(cx: &Context) -> bool {
     let started = Instant::now();
     let found = match canary::probe(&cx.store, &cx.admin).await {
         Ok(found) => found,
         Err(error) => {
             cx.metrics.canary.failed();
             tracing::warn!(%error, "the isolation canary came to no end; what it found before may be out of date");
-            return;
+            return false;
         }
     };
     let broken = !found.breaches.is_empty();
@@ -115,6 +124,7 @@ pub async fn look(cx: &Context) {
         );
         cx.wake.call_where::<Tenant>(|_| true);
     }
+    true
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ async fn a_canary_that_cannot_run_is_neither_good_news_nor_bad_and_its_last_run_
     operator.provider(&world, "p", "123456789012").await;
     operator.scan(&world, "s", "p").await;
     operator.sql.set_away(true);
-    isolation::look(&operator.cx).await;
+    assert!(!isolation::look(&operator.cx).await, "it came to no end");
     let state = || {
         (
             canary(&operator, "broken"),
@@ -169,7 +169,7 @@ async fn a_canary_that_cannot_run_is_neither_good_news_nor_bad_and_its_last_run_
     operator.change(MEND).await;
     operator.wait(600);
     operator.sql.set_away(true);
-    isolation::look(&operator.cx).await;
+    assert!(!isolation::look(&operator.cx).await, "it came to no end");
     operator.database_returns().await;
     operator.follow::<Tenant>("", &world.tenant).await;
     assert_eq!(
@@ -218,7 +218,7 @@ async fn tenants_are_called_when_the_answer_changes_and_only_then() {
     writer.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(tenant))));
     operator.cx.wake.remember::<Tenant>(reader);
     let mut calls = std::pin::pin!(operator.cx.wake.listen::<Tenant>());
-    isolation::look(&operator.cx).await;
+    assert!(isolation::look(&operator.cx).await);
     let called = calls.next().now_or_never().flatten().unwrap();
     assert_eq!(called.name, world.tenant);
     isolation::look(&operator.cx).await;

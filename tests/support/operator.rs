@@ -611,6 +611,18 @@ impl Operator {
         api.list(&params).await.unwrap().items.len()
     }
 
+    /// Writes an object's status behind the program's back.
+    pub async fn write_status<K>(&self, namespace: &str, name: &str, status: Value) -> K
+    where
+        K: Placed + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let patch = Patch::Merge(json!({ "status": status }));
+        K::typed(&self.client, namespace)
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap()
+    }
+
     /// Writes a pod's status, as the kubelet does.
     pub async fn pod_status(&self, pod: &Pod, status: Value) {
         Pod::typed(&self.client, &pod.namespace().unwrap())
