@@ -70,6 +70,9 @@ pub mod annotations {
     pub const SCANNER: &str = "prowler-operator.dev/scanner";
     /// On a Provider: take over the retained row of this account (value `true`).
     pub const ADOPT: &str = "prowler-operator.dev/adopt";
+    /// On a Secret: when its credentials end, a day or a time of RFC 3339, where they do not tell
+    /// it themselves.
+    pub const EXPIRES: &str = "prowler-operator.dev/expires";
 }
 
 /// A kind of this group: what the loop that all kinds share needs to know of it.

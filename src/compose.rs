@@ -111,7 +111,7 @@ mod tests {
         let error = run(&args(parts.path(), to.path())).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
-            "client_id has a line break or another control character"
+            "client_id has a line break or another control character; one at the end comes from echo or an editor"
         );
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
         let error = run(&args(Path::new("/nowhere"), to.path())).unwrap_err();

@@ -147,6 +147,34 @@ fn only(uid: Option<String>) -> DeleteParams {
     })
 }
 
+/// Deletes an object; that it is gone already is what was wanted.
+async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> Result<(), error::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.delete(name, params).await {
+        Ok(_) => Ok(()),
+        Err(error) if driver::is_not_found(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The namespace as it is at this moment, without what is in it.
+async fn namespace_meta(
+    cx: &Context,
+    name: &str,
+) -> Result<Option<PartialObjectMeta<Namespace>>, error::Error> {
+    Ok(Api::<Namespace>::all(cx.client.clone())
+        .get_metadata_opt(name)
+        .await?)
+}
+
+/// Whether objects can be made in the namespace: it is there, and not going.
+async fn takes_objects(cx: &Context, namespace: &str) -> Result<bool, error::Error> {
+    let found = namespace_meta(cx, namespace).await?;
+    Ok(found.is_some_and(|found| found.metadata.deletion_timestamp.is_none()))
+}
+
 macro_rules! api_of {
     ($($kind:ident),*) => {$(
         impl HasApi for api::$kind {

@@ -28,6 +28,8 @@ mod claims;
 mod crds;
 #[path = "apiserver/credentials.rs"]
 mod credentials;
+#[path = "apiserver/credentials_life.rs"]
+mod credentials_life;
 #[path = "apiserver/deletion.rs"]
 mod deletion;
 #[path = "apiserver/deletion_batches.rs"]

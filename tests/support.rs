@@ -5,6 +5,7 @@ pub mod behaviour;
 pub mod chart;
 pub mod command;
 pub mod controller;
+pub mod credentials;
 pub mod db;
 pub mod etcd;
 pub mod faults;

@@ -56,6 +56,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// The Provider's credentials were found and allowed.
     pub const CREDENTIALS_RESOLVED: &str = "CredentialsResolved";
+    /// The credentials end within 30 days, or have ended.
+    pub const CREDENTIALS_EXPIRING: &str = "CredentialsExpiring";
     /// The account could be reached.
     pub const CONNECTED: &str = "Connected";
 }

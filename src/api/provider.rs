@@ -77,6 +77,13 @@ use super::scope::{ScopeField, scope_validation};
         priority = 1
     ),
     printcolumn(
+        name = "Days Left",
+        type_ = "integer",
+        json_path = ".status.credentials.daysLeft",
+        description = "Days until the credentials end",
+        priority = 1
+    ),
+    printcolumn(
         name = "Status",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
@@ -234,7 +241,8 @@ pub struct ProviderStatus {
     /// Generation of the spec this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready always; Reconciling or Stalled while they hold; `CredentialsResolved`, Connected.
+    /// Ready always; Reconciling or Stalled while they hold; `CredentialsResolved`, Connected;
+    /// `CredentialsExpiring` in the last 30 days.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -246,12 +254,26 @@ pub struct ProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub tenant: Option<String>,
+    /// Until when the credentials are good, where they or their Secret's annotation tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsLife>,
     /// The last scan that ended or runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scan: Option<LastScan>,
     /// How far the deletion has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
+}
+
+/// Until when credentials are good.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsLife {
+    /// When the first of them ends.
+    pub expires_at: Time,
+    /// Whole days until then, rounded down; 0 once it has ended.
+    #[schemars(range(min = 0))]
+    pub days_left: i64,
 }
 
 /// A scan in short.

@@ -1,14 +1,12 @@
 //! Reading Secrets, namespace by namespace: the controller binds the chart's `…-secret-reader`
 //! `ClusterRole` to itself where a tenant claims, and nowhere else.
 
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
 
-use super::driver::is_not_found;
 use super::error::Error;
-use super::{Context, only};
+use super::{Context, delete, only, takes_objects};
 use crate::api::FIELD_MANAGER;
 
 /// Makes sure that the controller may read the labelled Secrets of `namespace`. A namespace
@@ -25,16 +23,14 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let namespaces: Api<Namespace> = Api::all(cx.client.clone());
-    let there = namespaces.get_metadata_opt(namespace).await?;
-    if there.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
+    if !takes_objects(cx, namespace).await? {
         return Ok(());
     }
     if let Some(found) = found
         && found.role_ref != wanted.role_ref
     {
         // A user of the namespace was first; which role a binding gives can never be changed.
-        remove(&api, &name, &only(found.metadata.uid)).await?;
+        delete(&api, &name, &only(found.metadata.uid)).await?;
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(&wanted)).await?;
@@ -44,20 +40,12 @@ pub async fn grant(cx: &Context, namespace: &str) -> Result<(), Error> {
 /// Takes the right back when a namespace is released.
 pub async fn revoke(cx: &Context, namespace: &str) -> Result<(), Error> {
     let api: Api<RoleBinding> = Api::namespaced(cx.client.clone(), namespace);
-    remove(
+    delete(
         &api,
         &cx.settings.secret_reader_role,
         &DeleteParams::default(),
     )
     .await
-}
-
-async fn remove(api: &Api<RoleBinding>, name: &str, params: &DeleteParams) -> Result<(), Error> {
-    match api.delete(name, params).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn binding(cx: &Context, namespace: &str) -> RoleBinding {

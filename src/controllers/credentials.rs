@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use super::Context;
 use super::error::Error;
 use super::references::{self, Found, User};
-use crate::api::labels;
 use crate::api::provider::Credentials;
+use crate::api::{annotations, labels};
 use crate::domain::credentials::{Named, SecretFound, ServiceAccountFound};
 
 /// What the credentials name, by metadata.
@@ -22,7 +23,10 @@ pub struct Seen {
 
 /// The values of a Secret, for as long as they are looked at.
 #[derive(Default)]
-pub struct Values(BTreeMap<String, Vec<u8>>);
+pub struct Values {
+    data: BTreeMap<String, Vec<u8>>,
+    expires: Option<String>,
+}
 
 impl Seen {
     /// Looks at what `credentials` name, in the watch where it has it; `user` is called when
@@ -108,16 +112,19 @@ impl Seen {
             // Gone, or not meant for scans any more: what was seen is old.
             return Err(Error::Outdated);
         };
+        let expires = secret.annotations().get(annotations::EXPIRES).cloned();
         let data = secret.data.unwrap_or_default();
-        Ok(Values(
-            data.into_iter()
+        Ok(Values {
+            data: data
+                .into_iter()
                 .map(|(key, value)| (key, value.0))
                 .collect(),
-        ))
+            expires,
+        })
     }
 
-    /// The same as the rules want it.
-    pub fn named<'a>(&self, values: &'a Values) -> Named<'a> {
+    /// The same as the rules want it, looked at now.
+    pub fn named<'a>(&self, values: &'a Values, at: Timestamp) -> Named<'a> {
         let allowed = |found: &Found| match found {
             Found::Allowed { .. } => Some(true),
             Found::NotAllowed => Some(false),
@@ -130,13 +137,15 @@ impl Seen {
                 .and_then(allowed)
                 .map(|allowed| SecretFound {
                     allowed,
-                    data: &values.0,
+                    data: &values.data,
+                    expires: values.expires.as_deref(),
                 }),
             service_account: self
                 .account
                 .as_ref()
                 .and_then(allowed)
                 .map(|allowed| ServiceAccountFound { allowed }),
+            at,
         }
     }
 }

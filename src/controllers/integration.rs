@@ -41,7 +41,7 @@ impl Reconcile for Integration {
         let user = User::Integration(name.name.clone());
         let seen = Seen::of(named.as_ref(), &name.namespace, user, cx).await?;
         let values = seen.values(named.as_ref(), &name.namespace, cx).await?;
-        let valid = rules::validate(&self.spec, seen.named(&values).secret);
+        let valid = rules::validate(&self.spec, seen.named(&values, cx.clock.now()).secret);
         drop(values);
 
         let mut tx = cx.store.tenant(tenant.id).await?;

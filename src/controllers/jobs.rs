@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 
 use super::driver::is_not_found;
 use super::error::Error;
-use super::{Context, only};
+use super::{Context, network, only};
 use crate::api::FIELD_MANAGER;
 use crate::dispatch::job::SPEC_HASH;
 use crate::domain::ids::{ObjectUid, TenantId};
@@ -26,7 +26,12 @@ pub enum Made {
 
 /// Makes the Job, or finds the one that an earlier pass made and whose answer was lost.
 pub async fn make(cx: &Context, wanted: &Job) -> Result<Made, Error> {
-    let api: Api<Job> = Api::namespaced(cx.client.clone(), &wanted.namespace().unwrap_or_default());
+    let namespace = wanted.namespace().unwrap_or_default();
+    if cx.config.scanner.network_policy.enabled {
+        // No pod runs where nothing bounds it: somebody may have taken the policy away.
+        network::isolate(cx, &namespace).await?;
+    }
+    let api: Api<Job> = Api::namespaced(cx.client.clone(), &namespace);
     let params = PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()

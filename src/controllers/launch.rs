@@ -7,7 +7,6 @@ use serde::Deserialize;
 use super::Context;
 use super::credentials::Seen;
 use super::error::Error;
-use super::network;
 use super::tenancy::TenantView;
 use crate::api::Scan;
 use crate::api::account::ProviderType;
@@ -66,7 +65,7 @@ pub async fn plan(
     let ceilings = ceilings(tenant, cx);
     let mut violations = limits::check(&settings, &ceilings, &images(cx), "spec.scan");
     violations.extend(scope::check(kind, &settings, "spec.scan"));
-    match check_access(kind, &access, scan, cx).await? {
+    match check_access(&account, &access, scan, cx).await? {
         // The keys as they are now: one that came since is given, one that went is not.
         Ok(now) => access = now,
         Err(more) => violations.extend(more),
@@ -91,10 +90,6 @@ pub async fn plan(
                 cx.settings.server_ca_file.display()
             ))
         })?;
-    if cx.config.scanner.network_policy.enabled {
-        // No pod runs where nothing bounds it: somebody may have taken the policy away.
-        network::isolate(cx, &super::name_of(scan).namespace).await?;
-    }
     let owner = scan.controller_owner_ref(&()).ok_or(Error::Outdated)?;
     Ok(Ok(Attempt {
         tenant: tenant.id,
@@ -125,7 +120,7 @@ pub async fn plan(
 
 /// The doors again, at the last moment: a label taken off since admission closes them.
 async fn check_access(
-    kind: ProviderType,
+    account: &Account,
     access: &Access,
     scan: &Scan,
     cx: &Context,
@@ -144,7 +139,12 @@ async fn check_access(
     };
     let seen = Seen::live(Some(&named), &provider.namespace, cx).await?;
     let values = seen.values(Some(&named), &provider.namespace, cx).await?;
-    Ok(credentials::check(kind, Some(&named), &seen.named(&values)))
+    Ok(credentials::check(
+        account.provider(),
+        account.uid(),
+        Some(&named),
+        &seen.named(&values, cx.clock.now()),
+    ))
 }
 
 /// The most a scan of this tenant may use: its own limits within the installation's ceilings.

@@ -1,7 +1,6 @@
 //! Where scan pods may connect: with the chart's `scanner.networkPolicy`, a `NetworkPolicy` for
 //! them in each namespace that a tenant claims. Nobody connects to them, ever.
 
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec,
 };
@@ -9,9 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 
-use super::driver::is_not_found;
 use super::error::Error;
-use super::{Context, only};
+use super::{Context, delete, only, takes_objects};
 use crate::api::FIELD_MANAGER;
 use crate::dispatch::job::POD_LABELS;
 
@@ -31,9 +29,7 @@ pub async fn isolate(cx: &Context, namespace: &str) -> Result<(), Error> {
     if found.is_some_and(|found| found.spec == policy.spec) {
         return Ok(());
     }
-    let namespaces: Api<Namespace> = Api::all(cx.client.clone());
-    let there = namespaces.get_metadata_opt(namespace).await?;
-    if there.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
+    if !takes_objects(cx, namespace).await? {
         return Ok(());
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -56,11 +52,7 @@ pub async fn open(cx: &Context, namespace: &str) -> Result<(), Error> {
     let Some(found) = found.filter(is_ours) else {
         return Ok(());
     };
-    match api.delete(name, &only(found.metadata.uid)).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    delete(&api, name, &only(found.metadata.uid)).await
 }
 
 fn is_ours(policy: &NetworkPolicy) -> bool {

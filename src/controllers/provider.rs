@@ -2,6 +2,7 @@
 
 mod check;
 mod deletion;
+mod life;
 mod row;
 mod show;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use self::check::Subject;
 use self::show::forget_tenant;
 use super::credentials::Seen;
-use super::driver::{Cleanup, Outcome, Reconcile};
+use super::driver::{Cleanup, News, Outcome, Reconcile};
 use super::error::Error;
 use super::references::User;
 use super::tenant::uid_of;
@@ -18,11 +19,16 @@ use super::{Context, launch, placed};
 use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
 use crate::api::{Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule};
+use crate::domain::credentials::Expiry;
 use crate::domain::ids::ScanId;
 use crate::domain::provider::{self as rules, Found};
+use crate::domain::reason::Reason;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 
 pub(super) use self::deletion::{DELETION_SLICE, delete_rows, end_jobs};
+
+/// Within this every object is looked at anyway.
+const LATEST: Duration = Duration::from_hours(1);
 
 impl Reconcile for Provider {
     async fn apply(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Outcome, Error> {
@@ -42,12 +48,13 @@ impl Reconcile for Provider {
         let (ceilings, images) = (launch::ceilings(&tenant, cx), launch::images(cx));
         let config = &cx.config.connection_checks;
         let checks = [config.parallelism.min(1).into(), config.interval_seconds];
-        let fingerprint = self.fingerprint(&seen, &ceilings, &images, checks)?;
+        let fingerprint = self.fingerprint(&seen, &ceilings, &images, checks);
         let object = uid_of(self)?;
         let settled = cx.mirrors.get(object).filter(|mirror| {
             mirror.tenant == tenant.id
                 && mirror.fingerprint == fingerprint
                 && self.is_settled(&tenant.name, mirror.last_scan)
+                && self.shows_life(cx.clock.now())
         });
         if let Some(mirror) = settled {
             // What was checked and stored is what the spec says now: nothing to read or write.
@@ -57,7 +64,7 @@ impl Reconcile for Provider {
         let values = seen
             .values(self.spec.credentials.as_ref(), &name.namespace, cx)
             .await?;
-        let named = seen.named(&values);
+        let named = seen.named(&values, cx.clock.now());
         let found = Found {
             named,
             ceilings: &ceilings,
@@ -77,28 +84,32 @@ impl Reconcile for Provider {
         let stored = self
             .store(&record, &valid, wish, &tenant, status, cx)
             .await?;
-        let (id, running) = match stored {
-            Ok(stored) => stored,
+        let kept = match stored {
+            Ok(kept) => kept,
             Err(outcome) => return Ok(outcome),
         };
-        status.provider_id = Some(id.to_string());
+        status.provider_id = Some(kept.id.to_string());
         status.tenant = Some(tenant.name.clone());
-        let Some(running) = running else {
-            return Ok(self.stored());
+        let outcome = kept
+            .expiry
+            .map_or_else(|| self.stored(), |e| self.good_until(&e, cx));
+        let Some(running) = kept.running else {
+            return Ok(outcome);
         };
         let subject = Subject {
             tenant: &tenant,
-            provider: id,
+            provider: kept.id,
             name: &name,
             valid: &valid,
+            interval_seconds: wish.interval_seconds,
         };
-        Ok(
-            match self.follow_check(&running, &subject, status, cx).await? {
-                Some(pause) => self.stored().again_in(pause),
-                // Once more, to find everything settled.
-                None => self.stored().again_in(Duration::from_secs(1)),
-            },
-        )
+        let pause = self.follow_check(&running, &subject, status, cx).await?;
+        // Once more where it ended, to find everything settled.
+        Ok(outcome.again_in(pause.unwrap_or(Duration::from_secs(1))))
+    }
+
+    fn besides(&self, status: &mut ProviderStatus, cx: &Context) -> Option<News> {
+        self.count_days(status, cx.clock.now())
     }
 
     async fn cleanup(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Cleanup, Error> {
@@ -131,6 +142,21 @@ impl Provider {
                 .conditions
                 .iter()
                 .any(|c| c.type_ == condition::READY && c.status == "True")
+    }
+
+    /// Stored, and looked at again when the credentials end; of no use from then on.
+    fn good_until(&self, expiry: &Expiry, cx: &Context) -> Outcome {
+        let now = cx.clock.now();
+        if expiry.is_over(now) {
+            let Expiry { at, of } = expiry;
+            let message = format!("{of} expired at {at}; put a new one into the Secret.");
+            return Outcome::stalled(Reason::CredentialsExpired, message);
+        }
+        let left = Duration::try_from(expiry.at.duration_since(now)).ok();
+        match left.filter(|left| *left < LATEST) {
+            Some(left) => self.stored().again_in(left),
+            None => self.stored(),
+        }
     }
 
     fn stored(&self) -> Outcome {

@@ -2,6 +2,10 @@
 //! reaches Prowler. One table, for checking Secrets and for building scan pods alike.
 
 mod composition;
+mod expiry;
+mod kubeconfig;
+mod material;
+mod shape;
 mod table;
 pub(super) mod values;
 mod ways;
@@ -9,6 +13,7 @@ mod ways;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
@@ -18,6 +23,8 @@ use crate::api::provider::{Credentials, CredentialsType};
 use crate::api::{annotations, labels};
 
 pub use composition::{Composition, File};
+pub use expiry::{Expiry, Source, days_until};
+pub use shape::{Choice, Delivery, Key, Must, Shape};
 pub use table::shape;
 pub use ways::{Way, ways};
 
@@ -25,63 +32,6 @@ pub use ways::{Way, ways};
 pub const DIRECTORY: &str = "/prowler/credentials";
 /// Where `compose` finds the keys of which it makes such files.
 pub const PARTS_DIRECTORY: &str = "/prowler/parts";
-
-/// The keys of a Secret for one provider type and one type of credentials.
-#[derive(Debug)]
-pub struct Shape {
-    /// The keys.
-    pub keys: &'static [Key],
-    /// Keys of which some take the place of others.
-    pub choice: Option<Choice>,
-}
-
-/// A key of a Secret.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether it must be there.
-    pub required: bool,
-    /// How its value reaches Prowler.
-    pub delivery: Delivery,
-}
-
-/// How the value of a key reaches Prowler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// As this environment variable.
-    Env(&'static str),
-    /// As a file of this name in [`DIRECTORY`], named by this flag.
-    File(&'static str, &'static str),
-    /// As the value of this flag.
-    Flag(&'static str),
-    /// Not at all: accepted for those who bring their Secrets along, not needed.
-    Unused,
-    /// As a part of this file, which is put together in the scan's pod.
-    Composed(Composition),
-}
-
-/// Groups of keys that stand for each other.
-#[derive(Debug, Clone, Copy)]
-pub struct Choice {
-    /// The groups; a group counts when all its keys are there.
-    pub groups: &'static [&'static [&'static str]],
-    /// How many groups there must be.
-    pub must: Must,
-}
-
-/// How many groups of a [`Choice`] there must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Must {
-    /// One and no more.
-    ExactlyOne,
-    /// One or more.
-    AtLeastOne,
-    /// None is needed, but no group may be there in part.
-    Whole,
-    /// As `AtLeastOne`, unless a ServiceAccount stands in.
-    UnlessServiceAccount,
-}
 
 /// How the scanner gets in, checked: what is named and which keys the Secret has. Names only,
 /// so that it can be stored.
@@ -100,6 +50,9 @@ pub struct Access {
     /// Name of the ServiceAccount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    /// When the first of what the Secret holds ends, as far as it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Expiry>,
 }
 
 /// A Secret as it was found. It is looked at and dropped; its values appear nowhere.
@@ -109,6 +62,8 @@ pub struct SecretFound<'a> {
     pub allowed: bool,
     /// Its data.
     pub data: &'a BTreeMap<String, Vec<u8>>,
+    /// What its owner wrote of its end.
+    pub expires: Option<&'a str>,
 }
 
 impl fmt::Debug for SecretFound<'_> {
@@ -116,6 +71,7 @@ impl fmt::Debug for SecretFound<'_> {
         f.debug_struct("SecretFound")
             .field("allowed", &self.allowed)
             .field("keys", &self.data.keys())
+            .field("expires", &self.expires)
             .finish()
     }
 }
@@ -134,6 +90,8 @@ pub struct Named<'a> {
     pub secret: Option<SecretFound<'a>>,
     /// The ServiceAccount, if it is named and exists.
     pub service_account: Option<ServiceAccountFound>,
+    /// When it was looked at.
+    pub at: Timestamp,
 }
 
 /// Whether accounts of this type can be scanned without credentials.
@@ -154,10 +112,11 @@ pub fn by_service_account(provider: ProviderType) -> bool {
     )
 }
 
-/// Checks what the credentials name. All violations at once; those whose reason is not
-/// `is_stalled` may heal without an edit.
+/// Checks what the credentials of the account `uid` name. All violations at once; those whose
+/// reason is not `is_stalled` may heal without an edit.
 pub fn check(
     provider: ProviderType,
+    uid: &str,
     credentials: Option<&Credentials>,
     named: &Named<'_>,
 ) -> Result<Access, Vec<Violation>> {
@@ -168,11 +127,11 @@ pub fn check(
     if let Some(name) = &credentials.service_account_name {
         faults.extend(service_account(provider, name, named.service_account));
     }
-    let mut keys = BTreeSet::new();
+    let (mut keys, mut expiry) = (BTreeSet::new(), None);
     if let (Some(kind), Some(reference)) = (credentials.kind, &credentials.secret_ref) {
         let beside = credentials.service_account_name.is_some();
-        match secret(provider, kind, &reference.name, named.secret, beside) {
-            Ok(used) => keys = used,
+        match secret(provider, kind, uid, &reference.name, named, beside) {
+            Ok(used) => (keys, expiry) = used,
             Err(more) => faults.extend(more),
         }
     }
@@ -185,6 +144,7 @@ pub fn check(
                 .map(|secret| secret.name.clone()),
             keys,
             service_account: credentials.service_account_name.clone(),
+            expiry,
         });
     }
     Err(faults
@@ -250,14 +210,16 @@ fn service_account(
     faults
 }
 
-/// The keys of the Secret that are used. `beside` says whether a ServiceAccount is named too.
+/// The keys of the Secret that are used, and when they end. `beside` says whether a
+/// ServiceAccount is named too.
 fn secret(
     provider: ProviderType,
     kind: CredentialsType,
+    uid: &str,
     name: &str,
-    found: Option<SecretFound<'_>>,
+    named: &Named<'_>,
     beside: bool,
-) -> Result<BTreeSet<String>, Vec<Fault>> {
+) -> Result<(BTreeSet<String>, Option<Expiry>), Vec<Fault>> {
     const FIELD: &str = ".secretRef";
     let Some(shape) = shape(provider, kind) else {
         let kind = kind.as_str();
@@ -265,15 +227,28 @@ fn secret(
             format!("accounts of provider type {provider} have no credentials of type {kind}");
         return Err(vec![(Reason::InvalidSpec, ".type", message)]);
     };
-    keys(shape, name, found, beside, |data| {
-        values::faults(provider, kind, data)
-    })
-    .map_err(|faults| {
-        faults
-            .into_iter()
-            .map(|(reason, message)| (reason, FIELD, message))
-            .collect()
-    })
+    let mut expiry = None;
+    let expires = named.secret.and_then(|secret| secret.expires);
+    let mut keys = keys(shape, name, named.secret, beside, |data| {
+        let mut looked = values::look(provider, kind, uid, data);
+        let annotated = expires.map(Expiry::annotated).transpose();
+        let annotated = annotated.map_err(|fault| looked.faults.push(fault));
+        expiry = Expiry::earlier(looked.expiry, annotated.ok().flatten());
+        looked.faults
+    });
+    if let (Ok(_), Some(Expiry { at, of })) = (&keys, &expiry)
+        && expiry
+            .as_ref()
+            .is_some_and(|expiry| expiry.is_over(named.at))
+    {
+        let message = format!("Secret '{name}': {of} expired at {at}; put a new one in");
+        keys = Err(vec![(Reason::CredentialsExpired, message)]);
+    }
+    let faults = |faults: Vec<(Reason, String)>| {
+        let placed = |(reason, message)| (reason, FIELD, message);
+        faults.into_iter().map(placed).collect()
+    };
+    keys.map(|keys| (keys, expiry)).map_err(faults)
 }
 
 /// The keys of a Secret of this shape that are used, or what is wrong with it; `values` looks at
@@ -285,7 +260,7 @@ pub(super) fn keys(
     beside: bool,
     values: impl FnOnce(&BTreeMap<String, Vec<u8>>) -> Vec<String>,
 ) -> Result<BTreeSet<String>, Vec<(Reason, String)>> {
-    let Some(SecretFound { allowed, data }) = found else {
+    let Some(SecretFound { allowed, data, .. }) = found else {
         let message = format!("there is no Secret '{name}' in this namespace");
         return Err(vec![(Reason::SecretNotFound, message)]);
     };
@@ -320,58 +295,7 @@ pub(super) fn keys(
         .collect())
 }
 
-impl Shape {
-    /// What is wrong with the keys that are there; each completes "Secret … ".
-    fn faults(&self, present: &BTreeSet<&str>, service_account: bool) -> Vec<(Reason, String)> {
-        let mut faults: Vec<_> = self
-            .keys
-            .iter()
-            .filter(|key| key.required && !present.contains(key.name))
-            .map(|key| {
-                (
-                    Reason::SecretKeyMissing,
-                    format!("lacks the key {}", key.name),
-                )
-            })
-            .collect();
-        if let Some(Choice { groups, must }) = self.choice {
-            let whole = groups
-                .iter()
-                .filter(|group| group.iter().all(|key| present.contains(key)))
-                .count();
-            let part = groups.iter().find(|group| {
-                let there = group.iter().filter(|key| present.contains(*key)).count();
-                there > 0 && there < group.len()
-            });
-            let list = groups
-                .iter()
-                .map(|group| group.join(" and "))
-                .collect::<Vec<_>>()
-                .join(", or ");
-            let needs_one = match must {
-                Must::ExactlyOne | Must::AtLeastOne => true,
-                Must::UnlessServiceAccount => !service_account,
-                Must::Whole => false,
-            };
-            if let Some(group) = part {
-                faults.push((
-                    Reason::SecretKeyMissing,
-                    format!("needs {} together", group.join(" and ")),
-                ));
-            } else if needs_one && whole == 0 {
-                let instead = if must == Must::UnlessServiceAccount {
-                    ", or a serviceAccountName beside it"
-                } else {
-                    ""
-                };
-                faults.push((Reason::SecretKeyMissing, format!("needs {list}{instead}")));
-            } else if must == Must::ExactlyOne && whole > 1 {
-                faults.push((Reason::InvalidSpec, format!("may have only one of: {list}")));
-            }
-        }
-        faults
-    }
-}
-
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;

@@ -126,7 +126,7 @@ fn access(
         || Ok(std::collections::BTreeSet::new()),
         |shape| {
             credentials::keys(shape, name, found, false, |data| match aws {
-                Some(kind) => values::faults(ProviderType::Aws, kind, data),
+                Some(kind) => values::look(ProviderType::Aws, kind, "", data).faults,
                 None => jira(data),
             })
         },
@@ -136,7 +136,7 @@ fn access(
             kind: aws,
             secret: Some(name.to_owned()),
             keys,
-            service_account: None,
+            ..Access::default()
         }),
         Err(faults) => Err(faults
             .into_iter()
@@ -190,6 +190,7 @@ mod tests {
         let found = secret.map(|_| SecretFound {
             allowed: true,
             data: &data,
+            expires: None,
         });
         validate(&serde_json::from_value(spec).unwrap(), found)
             .map_err(|all| all.iter().map(ToString::to_string).collect())

@@ -86,7 +86,7 @@ pub fn validate(spec: &ProviderSpec, found: &Found<'_>) -> Result<ValidProvider,
     let account = Account::parse(*provider, uid)
         .map_err(|violation| violations.push(violation))
         .ok();
-    let access = credentials::check(*provider, credentials.as_ref(), &found.named)
+    let access = credentials::check(*provider, uid.trim(), credentials.as_ref(), &found.named)
         .map_err(|more| violations.extend(more))
         .ok();
     let settings = scan.clone().unwrap_or_default();
@@ -147,8 +147,9 @@ mod tests {
                 secret: secret.map(|_| SecretFound {
                     allowed: true,
                     data: &data,
+                    expires: None,
                 }),
-                service_account: None,
+                ..Named::default()
             },
             ceilings: &ceilings,
             images: &images,

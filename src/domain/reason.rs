@@ -90,6 +90,9 @@ reasons! {
     InvalidScope Stalled "The scan settings name something that cannot be scanned so.",
     CredentialsMissing Stalled "The Provider has no credentials, and its type cannot be scanned without.",
 
+    CredentialsExpiring Alarm "What the credentials get in with ends soon.",
+    CredentialsExpired Stalled "What the credentials get in with has ended.",
+
     ConnectionFailed Retried "The account could not be reached.",
     RateLimited Retried "The account answers too many requests.",
     CheckFailed Retried "The check of the connection came to nothing.",

@@ -36,6 +36,8 @@ pub async fn expect(
                when c.subject <> excluded.subject or c.due_at is null then excluded.due_at
                else least(c.due_at, excluded.due_at + make_interval(secs => excluded.interval_seconds)) end,
              urgent = c.urgent or c.subject <> excluded.subject,
+             credentials_expire_at = case when c.subject = excluded.subject
+               then c.credentials_expire_at end,
              interval_seconds = excluded.interval_seconds, subject = excluded.subject
            where c.interval_seconds <> excluded.interval_seconds or c.subject <> excluded.subject
            returning urgent as "urgent!""#,
@@ -70,13 +72,16 @@ pub struct Standing {
     pub running: Option<Running>,
     /// One is due or will be.
     pub awaited: bool,
+    /// When the credentials end, as the last check found it.
+    pub expires: Option<Timestamp>,
 }
 
 /// How a Provider stands with its checks.
 pub async fn standing(tx: &mut TenantTx, provider: ProviderId) -> Result<Standing, StoreError> {
     let row = sqlx::query!(
         r#"select due_at is not null as "awaited!", subject, running_subject, number, slot,
-             started_at as "since: jiff_sqlx::Timestamp", job_namespace, job_name, job_uid
+             started_at as "since: jiff_sqlx::Timestamp",
+             credentials_expire_at as "expires: jiff_sqlx::Timestamp", job_namespace, job_name, job_uid
            from connection_checks where tenant_id = $1 and provider_id = $2"#,
         tx.tenant().0,
         provider.0,
@@ -87,6 +92,7 @@ pub async fn standing(tx: &mut TenantTx, provider: ProviderId) -> Result<Standin
         return Ok(Standing {
             running: None,
             awaited: false,
+            expires: None,
         });
     };
     let job = row
@@ -105,6 +111,7 @@ pub async fn standing(tx: &mut TenantTx, provider: ProviderId) -> Result<Standin
     Ok(Standing {
         running,
         awaited: row.awaited,
+        expires: row.expires.map(jiff_sqlx::Timestamp::to_jiff),
     })
 }
 
@@ -131,19 +138,23 @@ pub async fn set_job(
     Ok(done.rows_affected() > 0)
 }
 
-/// Ends the check of this number and says when the next is due. A change that came meanwhile stays
-/// due at once. Whether that check was still the one that ran.
+/// Ends the check of this number, says when the next is due and, if it found that out, when the
+/// credentials end. A change that came meanwhile stays due at once. Whether that check was still
+/// the one that ran.
 pub async fn finish(
     tx: &mut TenantTx,
     provider: ProviderId,
     number: i32,
     next: Timestamp,
+    expires: Option<Timestamp>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "update connection_checks set
            urgent = urgent and subject <> running_subject,
            due_at = case when interval_seconds = 0 then null
              when subject <> running_subject then due_at else $4 end,
+           credentials_expire_at = case when subject = running_subject
+             then coalesce($5, credentials_expire_at) end,
            slot = null, running_subject = null, started_at = null,
            job_namespace = null, job_name = null, job_uid = null
          where tenant_id = $1 and provider_id = $2 and number = $3 and slot is not null",
@@ -151,6 +162,7 @@ pub async fn finish(
         provider.0,
         number,
         next.to_sqlx() as _,
+        expires.map(ToSqlx::to_sqlx) as _,
     )
     .execute(tx.conn())
     .await?;

@@ -29,12 +29,12 @@ fn refused() -> Value {
 }
 
 impl Operator {
-    async fn let_in(&self) -> usize {
+    pub async fn let_in(&self) -> usize {
         checks::admit(&self.cx).await.unwrap()
     }
 
     /// The Job of the check that runs for a Provider, made by a pass.
-    async fn check_of(&self, world: &World, name: &str) -> Job {
+    pub async fn check_of(&self, world: &World, name: &str) -> Job {
         self.pass::<Provider>(&world.namespace, name).await;
         let provider: Provider = self.get(&world.namespace, name).await;
         let uid = provider.uid().unwrap();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::dispatch::check::{SCRIPT, Verdict};
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use prowler_operator::domain::credentials::ways;
 use prowler_operator::domain::reason::Reason;
 use serde_json::Value;
@@ -12,45 +13,11 @@ use serde_json::Value;
 use crate::demo::{Demo, OTHER, await_tenant, other_tenant, remove_other, wait_for};
 use crate::scanner::root;
 use crate::support::command::{command, succeed};
-
-/// A value that has the shape of what the key holds, and opens nothing.
-fn value(key: &str) -> String {
-    let rsa = || succeed(command("openssl", &["genrsa", "-traditional", "2048"]));
-    let service_account = || {
-        serde_json::json!({
-            "type": "service_account", "project_id": "my-project", "private_key_id": "k",
-            "private_key": succeed(command("openssl", &["genrsa", "2048"])),
-            "client_email": "prowler@my-project.iam.gserviceaccount.com", "client_id": "1",
-            "token_uri": "https://oauth2.googleapis.com/token",
-        })
-        .to_string()
-    };
-    match key {
-        "kubeconfig_content" => "apiVersion: v1\nkind: Config\ncurrent-context: production\n\
-             clusters: [{name: c, cluster: {server: 'https://192.0.2.1:6443'}}]\n\
-             contexts: [{name: 'arn:aws:eks:eu-west-1:123456789012:cluster/prod', context: {cluster: c, user: u}}]\n\
-             users: [{name: u, user: {token: none}}]\n"
-            .to_owned(),
-        "service_account_key" | "credentials_content" => service_account(),
-        "delegated_user" => "admin@example.com".to_owned(),
-        "clouds_yaml_content" => "clouds:\n  production:\n    auth: {auth_url: 'https://192.0.2.1:5000/v3', \
-             username: u, password: p, project_name: n, user_domain_name: d, project_domain_name: d}\n    region_name: r\n"
-            .to_owned(),
-        "clouds_yaml_cloud" => "production".to_owned(),
-        "github_app_key_content" | "key_content" | "okta_private_key" => rsa(),
-        "github_app_id" => "1234".to_owned(),
-        "session_duration" => "3600".to_owned(),
-        "role_arn" => "arn:aws:iam::123456789012:role/prowler".to_owned(),
-        "certificate_content" => "MIIB".to_owned(),
-        "user" | "tenancy" => format!("ocid1.{}.oc1..{}", if key == "user" { "user" } else { "tenancy" }, "a".repeat(60)),
-        "fingerprint" => vec!["ab"; 16].join(":"),
-        "client_id" | "tenant_id" => "3f2504e0-4f89-41d3-9a0c-0305e82c3301".to_owned(),
-        _ => format!("nothing-{key}"),
-    }
-}
+use crate::support::credentials::{pfx, value};
 
 /// What the check says in the image, as the user that pods run as and without a network.
 fn check(kind: ProviderType, keys: &std::path::Path) -> String {
+    succeed(command("chmod", &["-R", "a+rX", keys.to_str().unwrap()]));
     let root = root().to_str().unwrap();
     let script = "mkdir -p \"$1/credentials\" && mount --bind \"$2\" \"$1/credentials\"\n\
          told=$(mktemp -p \"$1/tmp\"); chmod 666 \"$told\"\n\
@@ -92,12 +59,9 @@ fn whatever_opens_nothing_is_answered_by_a_reason_and_never_by_a_traceback() {
                 while let Some((kind, way)) = next() {
                     let keys = tempfile::tempdir().unwrap();
                     for key in &way.access.keys {
-                        std::fs::write(keys.path().join(key), value(key)).unwrap();
+                        let value = value(key, kind.uid_rule().example);
+                        std::fs::write(keys.path().join(key), value).unwrap();
                     }
-                    succeed(command(
-                        "chmod",
-                        &["-R", "a+rX", keys.path().to_str().unwrap()],
-                    ));
                     let line = check(kind, keys.path());
                     let told: Value = serde_json::from_str(&line).unwrap_or_default();
                     let error = told["error"].as_str().unwrap_or("no answer");
@@ -144,6 +108,29 @@ fn whatever_opens_nothing_is_answered_by_a_reason_and_never_by_a_traceback() {
     });
     let faults = faults.into_inner().unwrap();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_end_of_a_certificate_that_only_its_opener_sees_is_told() {
+    root();
+    let keys = tempfile::tempdir().unwrap();
+    for (key, value) in [
+        (
+            "client_id",
+            "3f2504e0-4f89-41d3-9a0c-0305e82c3301".to_owned(),
+        ),
+        (
+            "tenant_id",
+            "3f2504e0-4f89-41d3-9a0c-0305e82c3301".to_owned(),
+        ),
+        ("certificate_content", pfx(90)),
+    ] {
+        std::fs::write(keys.path().join(key), value).unwrap();
+    }
+    let verdict = Verdict::of(&check(ProviderType::M365, keys.path()));
+    assert_eq!(verdict.connected, Some(false), "{verdict:?}");
+    let left = verdict.expires.unwrap().duration_since(SystemClock.now());
+    assert!((89..=90).contains(&(left.as_hours() / 24)), "{verdict:?}");
 }
 
 /// One account that can be reached, one that is somebody else's, and one that lets nobody in.

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_controller::conditions::{self, ConditionStatus};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Resource as _;
+use serde_json::json;
 
+use super::row::hash;
 use crate::api::Provider;
 use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
@@ -16,7 +18,7 @@ use crate::controllers::jobs::{self, Made};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, scan_schedule::seconds, status};
 use crate::dispatch::check::{Check, Verdict, judge};
-use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
+use crate::domain::ids::{ObjectName, ProviderId};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
 use crate::domain::scanner;
@@ -37,6 +39,7 @@ pub(super) struct Subject<'a> {
     pub(super) provider: ProviderId,
     pub(super) name: &'a ObjectName,
     pub(super) valid: &'a ValidProvider,
+    pub(super) interval_seconds: i64,
 }
 
 impl Provider {
@@ -49,26 +52,22 @@ impl Provider {
             .connection_check
             .as_ref()
             .and_then(|check| check.interval.as_deref())
-            .and_then(duration)
-            .map(|interval| interval.as_secs());
+            .and_then(duration);
         let off = config.parallelism < 1 || !valid.can_be_scanned();
-        let text = serde_json::json!([
+        let subject = json!([
             self.spec.provider.as_str(),
             valid.account().uid(),
             valid.access(),
             version,
             image(valid, cx),
-        ])
-        .to_string();
-        let mut head = [0; 8];
-        head.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
+        ]);
         Wish {
             interval_seconds: if off {
                 0
             } else {
-                own.unwrap_or(config.interval_seconds)
+                own.map_or(config.interval_seconds, |interval| interval.as_secs())
             },
-            subject: i64::from_le_bytes(head),
+            subject: hash(&subject),
         }
     }
 
@@ -86,8 +85,7 @@ impl Provider {
             self.end_check(running, subject, None, now, cx).await?;
             return Ok(None);
         }
-        let wanted = self.planned(running, subject, cx)?;
-        let Some(job) = self.made(running, &wanted, subject, cx).await? else {
+        let Some(job) = self.made(running, subject, cx).await? else {
             let verdict = Verdict::none(
                 Reason::CheckFailed,
                 "Something else has the name of the check's Job.",
@@ -162,13 +160,13 @@ impl Provider {
     async fn made(
         &self,
         running: &Running,
-        wanted: &Job,
         subject: &Subject<'_>,
         cx: &Context,
     ) -> Result<Option<JobRef>, Error> {
         if let Some(job @ JobRef { uid: Some(_), .. }) = &running.job {
             return Ok(Some(job.clone()));
         }
+        let wanted = self.planned(running, subject, cx)?;
         let mut job = JobRef {
             name: ObjectName {
                 namespace: subject.name.namespace.clone(),
@@ -177,7 +175,7 @@ impl Provider {
             uid: None,
         };
         self.write_down(running, subject, &job, cx).await?;
-        let Made::Ours(uid) = jobs::make(cx, wanted).await? else {
+        let Made::Ours(uid) = jobs::make(cx, &wanted).await? else {
             return Ok(None);
         };
         job.uid = Some(uid);
@@ -246,11 +244,12 @@ impl Provider {
         let next = match verdict {
             Some(Verdict {
                 connected: Some(_), ..
-            }) => now + self.until_next(cx),
+            }) => now + spread(subject.interval_seconds, cx),
             _ => now + AFTER_NOTHING,
         };
         let mut tx = cx.store.tenant(subject.tenant.id).await?;
-        let ours = checks::finish(&mut tx, subject.provider, running.number, next).await?;
+        let expires = verdict.and_then(|verdict| verdict.expires);
+        let ours = checks::finish(&mut tx, subject.provider, running.number, next, expires).await?;
         if let (true, Some(verdict)) = (ours, verdict) {
             let message = status::bounded(&verdict.message);
             checks::set_connection(
@@ -265,35 +264,14 @@ impl Provider {
         }
         tx.commit().await?;
         cx.wake.checks.notify_one();
-        // Last: as long as the row names the Job, a pass that died here is made up for. One that
-        // is left by it ends by its own deadline.
-        if let Some(
-            job @ JobRef {
-                uid: Some(uid @ ObjectUid(_)),
-                ..
-            },
-        ) = &running.job
+        // A pass that dies here leaves a Job that has ended, or ends by its deadline; its time to
+        // live takes it away.
+        if let Some(job) = &running.job
+            && let Some(uid) = job.uid
         {
-            jobs::delete(cx, job, *uid).await?;
+            jobs::delete(cx, job, uid).await?;
         }
         Ok(ours)
-    }
-
-    /// The interval, spread by a tenth either way: accounts that were checked together do not stay
-    /// together.
-    fn until_next(&self, cx: &Context) -> SignedDuration {
-        let own = self
-            .spec
-            .connection_check
-            .as_ref()
-            .and_then(|check| check.interval.as_deref())
-            .and_then(duration);
-        let seconds = own.map_or(cx.config.connection_checks.interval_seconds, |own| {
-            own.as_secs()
-        });
-        let spread = 0.9 + 0.2 * cx.clock.jitter();
-        let pause = Duration::from_secs(seconds.unsigned_abs()).mul_f64(spread);
-        SignedDuration::try_from(pause).unwrap_or(AFTER_NOTHING)
     }
 
     /// What is known of the connection.
@@ -357,6 +335,14 @@ impl Provider {
         };
         self.condition(status, condition::CONNECTED, state, reason, &message);
     }
+}
+
+/// The interval, spread by a tenth either way: accounts that were checked together do not stay
+/// together.
+fn spread(interval_seconds: i64, cx: &Context) -> SignedDuration {
+    let spread = 0.9 + 0.2 * cx.clock.jitter();
+    let pause = Duration::from_secs(interval_seconds.unsigned_abs()).mul_f64(spread);
+    SignedDuration::try_from(pause).unwrap_or(AFTER_NOTHING)
 }
 
 fn image(valid: &ValidProvider, cx: &Context) -> String {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::show::shown;
 use crate::api::provider::ProviderStatus;
@@ -16,6 +17,7 @@ use crate::controllers::error::{Error, encoded};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, is_there};
+use crate::domain::credentials::{Expiry, Source};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId};
 use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::ValidProvider;
@@ -27,6 +29,16 @@ use crate::store::{Change, scans};
 
 const SPEC: &str = "the spec";
 
+/// A Provider that has a row.
+pub(super) struct Kept {
+    /// The row's id.
+    pub(super) id: ProviderId,
+    /// The check of its connection that runs.
+    pub(super) running: Option<Running>,
+    /// When its credentials end.
+    pub(super) expiry: Option<Expiry>,
+}
+
 impl Provider {
     /// A hash over everything a pass depends on. Equal to the stored one: nothing to do.
     pub(super) fn fingerprint(
@@ -35,8 +47,8 @@ impl Provider {
         ceilings: &Ceilings,
         images: &Images,
         checks: [i64; 2],
-    ) -> Result<i64, Error> {
-        let text = serde_json::to_vec(&json!([
+    ) -> i64 {
+        let all = json!([
             self.metadata.uid,
             self.metadata.namespace,
             self.metadata.name,
@@ -50,12 +62,9 @@ impl Provider {
             ],
             [std::slice::from_ref(&images.default), &images.allowed],
             checks,
-        ]))
-        .map_err(|error| Error::Operator(format!("the spec cannot be encoded: {error}")))?;
-        let mut head = [0; 8];
-        head.copy_from_slice(&blake3::hash(&text).as_bytes()[..8]);
+        ]);
         // 0 is for rows that a pass is to read again.
-        Ok(i64::from_le_bytes(head) | 1)
+        hash(&all) | 1
     }
 
     pub(super) fn record(
@@ -116,7 +125,7 @@ impl Provider {
         tenant: &TenantView,
         status: &mut ProviderStatus,
         cx: &Context,
-    ) -> Result<Result<(ProviderId, Option<Running>), Outcome>, Error> {
+    ) -> Result<Result<Kept, Outcome>, Error> {
         let mut gone = None;
         // Should the commit's answer be lost, nobody knows what is stored.
         cx.mirrors.forget(record.object);
@@ -147,6 +156,9 @@ impl Provider {
                     let last_scan = last.as_ref().map(|scan| scan.id);
                     status.last_scan = last.map(shown);
                     self.show_standing(status, connection.as_ref(), &standing, valid);
+                    let expiry = ends(valid, standing.expires);
+                    let secret = valid.access().secret.as_deref();
+                    self.show_life(status, secret, expiry.as_ref(), cx.clock.now());
                     // While a check runs each pass looks at it.
                     if standing.running.is_none() {
                         cx.mirrors.set(Mirror {
@@ -174,7 +186,12 @@ impl Provider {
                     if chosen_anew {
                         call_choosers(&record.name, tenant, cx);
                     }
-                    return Ok(Ok((id, standing.running)));
+                    let running = standing.running;
+                    return Ok(Ok(Kept {
+                        id,
+                        running,
+                        expiry,
+                    }));
                 }
                 Stored::Full { count, limit } => {
                     let message = format!(
@@ -202,6 +219,20 @@ impl Provider {
         }
         Err(Error::Outdated)
     }
+}
+
+/// When the credentials end: by what the Secret tells, or by what only a check can open.
+fn ends(valid: &ValidProvider, checked: Option<Timestamp>) -> Option<Expiry> {
+    let of = || Source::Key("certificate_content".to_owned());
+    let checked = checked.map(|at| Expiry { at, of: of() });
+    Expiry::earlier(valid.access().expiry.clone(), checked)
+}
+
+/// Half of a hash, which is what a column takes: enough to tell that something changed.
+pub(super) fn hash(value: &Value) -> i64 {
+    let mut head = [0; 8];
+    head.copy_from_slice(&blake3::hash(value.to_string().as_bytes()).as_bytes()[..8]);
+    i64::from_le_bytes(head)
 }
 
 /// Groups, schedules and integrations may choose the Provider of this name now, or not any more.

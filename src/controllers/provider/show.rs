@@ -3,6 +3,7 @@
 
 use k8s_controller::conditions::{self, ConditionStatus};
 
+use super::life::forget_life;
 use crate::api::Provider;
 use crate::api::common::{Time, condition};
 use crate::api::provider::{LastScan, ProviderStatus};
@@ -81,6 +82,9 @@ impl Provider {
             let (reason, message) = (violation.reason(), violation.to_string());
             let kind = condition::CREDENTIALS_RESOLVED;
             self.condition(status, kind, ConditionStatus::False, reason, &message);
+            if reason != Reason::CredentialsExpired {
+                forget_life(status);
+            }
         }
         refused(violations)
     }
@@ -91,6 +95,7 @@ impl Provider {
 pub(super) fn forget_tenant(status: &mut ProviderStatus) {
     (status.tenant, status.provider_id) = (None, None);
     (status.last_scan, status.deletion) = (None, None);
+    forget_life(status);
     for kind in [condition::CONNECTED, condition::CREDENTIALS_RESOLVED] {
         conditions::remove(&mut status.conditions, kind);
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
@@ -16,7 +15,7 @@ use crate::api::Tenant;
 use crate::controllers::driver::Cleanup;
 use crate::controllers::error::Error;
 use crate::controllers::provider::DELETION_SLICE;
-use crate::controllers::{Context, access, network};
+use crate::controllers::{Context, access, namespace_meta, network};
 use crate::domain::ids::TenantId;
 use crate::domain::reason::Reason;
 use crate::store::admin::claims::{self, Claim};
@@ -195,8 +194,7 @@ impl Tenant {
                 .map(Arc::new)
                 .collect(),
         };
-        let namespaces: Api<Namespace> = Api::all(cx.client.clone());
-        let found = namespaces.get_metadata_opt(namespace).await?;
+        let found = namespace_meta(cx, namespace).await?;
         let labels = found.as_ref().map(ResourceExt::labels);
         let age = |tenant: &Self| {
             let created = tenant

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
-use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 
 use crate::api::{Tenant, labels};
-use crate::controllers::Context;
 use crate::controllers::error::Error;
+use crate::controllers::{Context, namespace_meta};
 use crate::domain::selector;
 
 /// The longest value of a label (Kubernetes: syntax and character set of labels).
@@ -78,9 +77,7 @@ pub(super) fn chooses(tenant: &Tenant, found: &BTreeMap<String, String>) -> bool
 /// Whether there is no such namespace. While it is away nobody has taken its label off: a cluster
 /// that is built up again from manifests may have the Tenant before the namespace.
 pub(super) async fn is_away(namespace: &str, cx: &Context) -> Result<bool, Error> {
-    let api: Api<Namespace> = Api::all(cx.client.clone());
-    let found: Option<PartialObjectMeta<Namespace>> = api.get_metadata_opt(namespace).await?;
-    Ok(found.is_none())
+    Ok(namespace_meta(cx, namespace).await?.is_none())
 }
 
 /// What the spec says of namespaces the tenant does not, or cannot, hold.

@@ -9,7 +9,6 @@ import logging
 import os
 import pathlib
 import signal
-import sys
 import threading
 
 SOFT = int(os.environ.get("PROWLER_OPERATOR_SECONDS", "60"))
@@ -28,12 +27,26 @@ if folder.is_dir():
             keys[path.name] = path.read_text()
 
 
+# A certificate in PKCS #12 shows its end only to who opens it.
+expires = None
+try:
+    from cryptography.hazmat.primitives.serialization import pkcs12
+
+    packed = pkcs12.load_pkcs12(base64.b64decode(keys["certificate_content"]), b"")
+    expires = int(packed.cert.certificate.not_valid_after_utc.timestamp())
+except Exception:
+    # None there, or PEM, or what the library itself will say is wrong.
+    pass
+
+
 def tell(connected, error="", message=""):
     for value in keys.values():
         for part in {value, *value.splitlines()}:
             if len(part.strip()) >= 4:
                 message = message.replace(part.strip(), "[redacted]")
     answer = {"connected": connected, "error": error[:100], "message": message[:1000]}
+    if expires:
+        answer["expires"] = expires
     pathlib.Path(TOLD).write_text(json.dumps(answer))
     # Whatever a library left running is not waited for.
     os._exit(0)

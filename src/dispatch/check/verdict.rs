@@ -1,5 +1,6 @@
 //! What a check's one line means.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::dispatch::redact::redact;
@@ -14,6 +15,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Why, in a sentence without a secret.
     pub message: String,
+    /// When the credentials end, where only the check can tell.
+    pub expires: Option<Timestamp>,
 }
 
 /// The line, as `check.py` writes it.
@@ -24,6 +27,9 @@ struct Told {
     error: String,
     #[serde(default)]
     message: String,
+    /// Seconds since 1970.
+    #[serde(default)]
+    expires: Option<i64>,
 }
 
 /// Longest part of what the cloud said that is shown, in characters.
@@ -36,6 +42,7 @@ impl Verdict {
             connected: None,
             reason,
             message: message.into(),
+            expires: None,
         }
     }
 
@@ -50,11 +57,13 @@ impl Verdict {
                 ),
             );
         };
+        let expires = told.expires.and_then(|at| Timestamp::from_second(at).ok());
         if told.connected {
             return Self {
                 connected: Some(true),
                 reason: Reason::Succeeded,
                 message: "The account was reached.".to_owned(),
+                expires,
             };
         }
         let reason = classified(&told.error, &told.message);
@@ -69,6 +78,7 @@ impl Verdict {
             connected: Some(false),
             reason,
             message: format!("{head}: {detail}"),
+            expires,
         }
     }
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::DIRECTORY;
+use super::material::{is_encrypted, rsa_key};
 use super::values::one_line;
 
 /// A file of several keys.
@@ -34,9 +35,6 @@ pub struct File {
 const FIRST_REGION: &str = "us-ashburn-1";
 
 type Parts = BTreeMap<String, Vec<u8>>;
-
-/// What is wrong with a value, if anything is.
-type Rule = fn(&str) -> Option<&'static str>;
 
 impl Composition {
     /// All of them.
@@ -82,32 +80,32 @@ impl Composition {
     }
 
     /// What is wrong with the values that are there.
-    pub(super) fn faults(self, parts: &Parts) -> Vec<String> {
-        let rules: &[(&str, Rule)] = match self {
-            Self::GcpUser => &[
-                ("client_id", one_line),
-                ("client_secret", one_line),
-                ("refresh_token", one_line),
-            ],
-            Self::OciConfig => &[
-                ("user", user),
-                ("fingerprint", fingerprint),
-                ("tenancy", tenancy),
-                ("region", region),
-                ("pass_phrase", pass_phrase),
-                ("key_content", signing_key),
-                ("key_file", signing_key),
-            ],
+    fn faults(self, parts: &Parts) -> Vec<String> {
+        let fault = |(key, value): (&String, &Vec<u8>)| {
+            if value.is_empty() {
+                return None;
+            }
+            let fault = match std::str::from_utf8(value) {
+                Ok(value) => self.fault(key, value),
+                Err(_) => Some("is not text"),
+            };
+            fault.map(|fault| format!("{key} {fault}"))
         };
-        let fault = |key: &str, rule: fn(&str) -> Option<&'static str>| {
-            let value = parts.get(key).filter(|value| !value.is_empty())?;
-            let fault = std::str::from_utf8(value).map_or(Some("is not text"), rule)?;
-            Some(format!("{key} {fault}"))
-        };
-        rules
-            .iter()
-            .filter_map(|(key, rule)| fault(key, *rule))
-            .collect()
+        parts.iter().filter_map(fault).collect()
+    }
+
+    /// What is wrong with the value of a key.
+    pub(super) fn fault(self, key: &str, value: &str) -> Option<&'static str> {
+        match (self, key) {
+            (Self::GcpUser, "client_id" | "client_secret" | "refresh_token") => one_line(value),
+            (Self::OciConfig, "user") => user(value),
+            (Self::OciConfig, "fingerprint") => fingerprint(value),
+            (Self::OciConfig, "tenancy") => tenancy(value),
+            (Self::OciConfig, "region") => region(value),
+            (Self::OciConfig, "pass_phrase") => pass_phrase(value),
+            (Self::OciConfig, "key_content" | "key_file") => signing_key(value),
+            _ => None,
+        }
     }
 }
 
@@ -181,10 +179,15 @@ fn pem(text: &str) -> Option<String> {
     is_pem(&decoded).then_some(decoded)
 }
 
+/// An encrypted one is opened by the SDK, with the pass phrase.
 fn signing_key(text: &str) -> Option<&'static str> {
-    pem(text).is_none().then_some(
-        "is not a private key in PEM, nor one in base64: put the key itself in, not its path",
-    )
+    match pem(text) {
+        None => Some(
+            "is not a private key in PEM, nor one in base64: put the key itself in, not its path",
+        ),
+        Some(key) if is_encrypted(&key) => None,
+        Some(key) => rsa_key(&key),
+    }
 }
 
 fn user(text: &str) -> Option<&'static str> {
@@ -232,8 +235,7 @@ fn pass_phrase(text: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
+    use crate::domain::credentials::samples::RSA;
 
     fn parts(pairs: &[(&str, &str)]) -> Parts {
         pairs
@@ -250,7 +252,7 @@ mod tests {
                 "fingerprint",
                 "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff",
             ),
-            ("key_content", PEM),
+            ("key_content", &RSA),
         ];
         parts(&[&sound[..], more].concat())
     }
@@ -302,18 +304,18 @@ mod tests {
                     .to_owned()
             )
         );
-        assert_eq!(files[1], ("oci-key.pem", PEM.to_owned()));
+        assert_eq!(files[1], ("oci-key.pem", RSA.clone()));
     }
 
     #[test]
     fn a_key_is_taken_as_pem_or_as_base64_of_it_from_either_name() {
-        let packed = STANDARD.encode(PEM);
+        let packed = STANDARD.encode(&*RSA);
         let (begin, end) = packed.split_at(20);
         for text in [packed.clone(), format!("{begin}\n{end}\n")] {
             let mut parts = oracle(&[]);
             parts.remove("key_content");
             parts.insert("key_file".into(), text.into_bytes());
-            assert_eq!(made(Composition::OciConfig, &parts)[1].1, PEM);
+            assert_eq!(made(Composition::OciConfig, &parts)[1].1, *RSA);
         }
     }
 

@@ -1,3 +1,5 @@
+mod values;
+
 use super::*;
 use crate::api::common::LocalRef;
 
@@ -32,10 +34,12 @@ fn checked(
         secret: Some(SecretFound {
             allowed: true,
             data: &data,
+            expires: None,
         }),
         service_account: Some(ServiceAccountFound { allowed: true }),
+        ..Named::default()
     };
-    check(provider, Some(credentials), &named)
+    check(provider, "prod", Some(credentials), &named)
 }
 
 fn message(result: Result<Access, Vec<Violation>>) -> String {
@@ -130,7 +134,8 @@ fn keys_that_stand_for_each_other() {
     let ids = [("client_id", "x"), ("tenant_id", "y")];
     let with = |more: &[(&'static str, &'static str)]| [&ids[..], more].concat();
     assert!(m365(&with(&[("client_secret", "z")])).is_ok());
-    assert!(m365(&with(&[("certificate_content", "Y2VydA==")])).is_ok());
+    // What a PFX shows from without.
+    assert!(m365(&with(&[("certificate_content", "MAUCAQMwAA==")])).is_ok());
     assert_eq!(
         message(m365(&ids)),
         "Secret 'keys' needs client_secret, or certificate_content"
@@ -138,7 +143,7 @@ fn keys_that_stand_for_each_other() {
     assert_eq!(
         message(m365(&with(&[
             ("client_secret", "z"),
-            ("certificate_content", "Y2VydA==")
+            ("certificate_content", "MAUCAQMwAA==")
         ]))),
         "Secret 'keys' may have only one of: client_secret, or certificate_content"
     );
@@ -192,11 +197,14 @@ fn doors_that_their_owners_did_not_open_stay_shut() {
         secret: Some(SecretFound {
             allowed: false,
             data: &data,
+            expires: None,
         }),
         service_account: Some(ServiceAccountFound { allowed: false }),
+        ..Named::default()
     };
     let secret = check(
         ProviderType::Vercel,
+        "team_x",
         Some(&by_secret(CredentialsType::Static)),
         &named,
     );
@@ -205,7 +213,7 @@ fn doors_that_their_owners_did_not_open_stay_shut() {
         service_account_name: Some("scanner".into()),
         ..Credentials::default()
     };
-    let account = check(ProviderType::Aws, Some(&account), &named);
+    let account = check(ProviderType::Aws, "123456789012", Some(&account), &named);
     assert_eq!(
         account.unwrap_err()[0].reason(),
         Reason::ServiceAccountNotAllowed
@@ -216,6 +224,7 @@ fn doors_that_their_owners_did_not_open_stay_shut() {
 fn what_is_not_there_yet_is_waited_for() {
     let secret = check(
         ProviderType::Vercel,
+        "team_x",
         Some(&by_secret(CredentialsType::Static)),
         &Named::default(),
     );
@@ -257,38 +266,6 @@ fn shapes_the_definition_refuses_are_refused_here_too() {
 }
 
 #[test]
-fn a_kubeconfig_may_not_run_programs_or_name_files() {
-    let kubeconfig = |user: &str| {
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncontexts: []\nusers:\n- name: a\n  user: {user}\n"
-        );
-        checked(
-            ProviderType::Kubernetes,
-            &by_secret(CredentialsType::Static),
-            &[("kubeconfig_content", &text)],
-        )
-    };
-    assert!(kubeconfig("{token: abc}").is_ok());
-    assert!(kubeconfig("{client-certificate-data: YQ==, client-key-data: YQ==}").is_ok());
-    for user in [
-        "{exec: {command: /bin/sh}}",
-        "{auth-provider: {name: gcp, config: {cmd-path: /bin/sh}}}",
-        "{tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token}",
-        "{client-key: /etc/key}",
-    ] {
-        assert!(kubeconfig(user).is_err(), "{user}");
-    }
-    for text in ["", "just text", "- a list", "{unclosed"] {
-        let result = checked(
-            ProviderType::Kubernetes,
-            &by_secret(CredentialsType::Static),
-            &[("kubeconfig_content", text)],
-        );
-        assert!(result.is_err(), "{text}");
-    }
-}
-
-#[test]
 fn values_are_checked_as_far_as_that_can_be_done_unused() {
     let role = |key: &'static str, value: &'static str| {
         checked(
@@ -313,15 +290,6 @@ fn values_are_checked_as_far_as_that_can_be_done_unused() {
         assert!(role(key, good).is_ok(), "{key} {good}");
         assert!(role(key, bad).is_err(), "{key} {bad}");
     }
-    let gcp = |value| {
-        checked(
-            ProviderType::Gcp,
-            &by_secret(CredentialsType::ServiceAccount),
-            &[("service_account_key", value)],
-        )
-    };
-    assert!(gcp(r#"{"type": "service_account"}"#).is_ok());
-    assert!(gcp("[]").is_err());
 }
 
 #[test]
@@ -347,6 +315,7 @@ fn no_message_repeats_a_value() {
     let found = SecretFound {
         allowed: true,
         data: &data,
+        expires: None,
     };
     assert!(
         !format!("{found:?}").contains("104, 117"),

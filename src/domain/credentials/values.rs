@@ -2,64 +2,120 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Composition;
+use super::{Delivery, Expiry, Key, Source, kubeconfig, material, table};
 use crate::api::account::ProviderType;
 use crate::api::provider::CredentialsType;
 
-/// What is wrong with the values; each completes "Secret …: ".
-pub(in crate::domain) fn faults(
+/// What the values of a Secret say.
+#[derive(Debug, Default)]
+pub(in crate::domain) struct Looked {
+    /// What is wrong with them; each completes "Secret …: ".
+    pub(in crate::domain) faults: Vec<String>,
+    /// What ends first.
+    pub(in crate::domain) expiry: Option<Expiry>,
+}
+
+impl Looked {
+    fn fault(&mut self, key: &str, fault: &str) {
+        self.faults.push(format!("{key} {fault}"));
+    }
+
+    fn ends(&mut self, key: &str, at: Timestamp) {
+        let of = Source::Key(key.to_owned());
+        self.expiry = Expiry::earlier(self.expiry.take(), Some(Expiry { at, of }));
+    }
+}
+
+/// Looks at the values of a Secret for the account `uid`.
+pub(in crate::domain) fn look(
     provider: ProviderType,
     kind: CredentialsType,
+    uid: &str,
     data: &BTreeMap<String, Vec<u8>>,
-) -> Vec<String> {
-    let text = |key: &str| {
-        data.get(key)
-            .filter(|value| !value.is_empty())
-            .map(|value| std::str::from_utf8(value))
-    };
-    let mut faults = Vec::new();
-    let mut check = |key: &str, fault: fn(&str) -> Option<&'static str>| match text(key) {
-        None => {}
-        Some(Err(_)) => faults.push(format!("{key} is not text")),
-        Some(Ok(value)) => {
-            if let Some(fault) = fault(value) {
-                faults.push(format!("{key} {fault}"));
+) -> Looked {
+    let mut looked = Looked::default();
+    let keys = table::shape(provider, kind).map_or(&[][..], |shape| shape.keys);
+    for key in keys {
+        let Some(value) = data.get(key.name).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        match std::str::from_utf8(value) {
+            Err(_) => looked.fault(key.name, "is not text"),
+            Ok(value) => value_of(key, value, uid, &mut looked),
+        }
+    }
+    let text = |key: &str| std::str::from_utf8(data.get(key)?).ok();
+    match (provider, kind) {
+        (ProviderType::Aws, _) => {
+            // See <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>.
+            let temporary = text("aws_access_key_id").is_some_and(|id| id.starts_with("ASIA"));
+            if temporary && text("aws_session_token").is_none_or(str::is_empty) {
+                let fault = "is of temporary credentials: they need aws_session_token too";
+                looked.fault("aws_access_key_id", fault);
             }
         }
-    };
-    match (provider, kind) {
-        (ProviderType::Aws, CredentialsType::Role) => {
-            check("role_arn", role_arn);
-            check("external_id", one_line);
-            check("role_session_name", session_name);
-            check("session_duration", session_duration);
+        (ProviderType::Oraclecloud, _) => {
+            let keys = [text("key_content"), text("key_file")];
+            let encrypted = keys.into_iter().flatten().any(material::is_encrypted);
+            if encrypted && text("pass_phrase").is_none_or(str::is_empty) {
+                looked.fault("pass_phrase", "is missing, and the key is encrypted");
+            }
         }
-        (ProviderType::Gcp, CredentialsType::Static) => {
-            faults.extend(Composition::GcpUser.faults(data));
-        }
-        (ProviderType::Oraclecloud, CredentialsType::Static) => {
-            faults.extend(Composition::OciConfig.faults(data));
-        }
-        (ProviderType::Gcp, CredentialsType::ServiceAccount) => {
-            check("service_account_key", json_object);
-        }
-        (ProviderType::Kubernetes, CredentialsType::Static) => {
-            check("kubeconfig_content", kubeconfig);
-        }
-        (ProviderType::M365, CredentialsType::Static) => check("certificate_content", base64),
-        (ProviderType::Openstack, CredentialsType::Static) => {
-            check("clouds_yaml_content", mapping);
-            check("clouds_yaml_cloud", one_line);
-        }
-        (ProviderType::Googleworkspace, CredentialsType::Static) => {
-            check("credentials_content", json_object);
-            check("delegated_user", email);
+        (ProviderType::Openstack, _) => {
+            let clouds = text("clouds_yaml_content").and_then(yaml);
+            let name = text("clouds_yaml_cloud").unwrap_or_default();
+            if clouds.is_some_and(|clouds| clouds["clouds"].get(name).is_none()) {
+                let fault = "has no cloud of the name in clouds_yaml_cloud";
+                looked.fault("clouds_yaml_content", fault);
+            }
         }
         _ => {}
     }
-    faults
+    looked
+}
+
+/// Looks at the value of one key.
+fn value_of(key: &Key, value: &str, uid: &str, looked: &mut Looked) {
+    let name = key.name;
+    let fault = match name {
+        "kubeconfig_content" => match kubeconfig::look(value, uid) {
+            Ok(None) => None,
+            Ok(Some(at)) => {
+                looked.ends(name, at);
+                None
+            }
+            Err(fault) => Some(fault),
+        },
+        "certificate_content" => match material::certificate_with_key(value) {
+            Ok(None) => None,
+            Ok(Some(at)) => {
+                looked.ends(name, at);
+                None
+            }
+            Err(fault) => Some(fault),
+        },
+        "role_session_name" => session_name(value),
+        "session_duration" => session_duration(value),
+        "role_arn" if matches!(key.delivery, Delivery::Flag(_)) => role_arn(value),
+        "service_account_key" | "credentials_content" => material::service_account(value),
+        "github_app_key_content" => material::github_key(value),
+        "okta_private_key" => material::okta_key(value),
+        "clouds_yaml_content" => mapping(value),
+        "delegated_user" => email(value),
+        _ => match key.delivery {
+            Delivery::Composed(composition) => composition.fault(name, value),
+            Delivery::Unused => None,
+            Delivery::Env(_) | Delivery::File(..) | Delivery::Flag(_) => one_line(value),
+        },
+    };
+    if let Some(fault) = fault {
+        looked.fault(name, fault);
+    } else if let Some(at) = material::token_end(value) {
+        looked.ends(name, at);
+    }
 }
 
 fn role_arn(text: &str) -> Option<&'static str> {
@@ -86,16 +142,15 @@ fn session_name(text: &str) -> Option<&'static str> {
 pub(in crate::domain) fn one_line(text: &str) -> Option<&'static str> {
     text.chars()
         .any(char::is_control)
-        .then_some("has a line break or another control character")
+        .then_some("has a line break or another control character; one at the end comes from echo or an editor")
 }
 
-fn json_object(text: &str) -> Option<&'static str> {
-    let good = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object());
-    (!good).then_some("is not a JSON object")
+fn yaml(text: &str) -> Option<Value> {
+    serde_saphyr::from_str(text).ok()
 }
 
 fn mapping(text: &str) -> Option<&'static str> {
-    let good = serde_saphyr::from_str::<Value>(text).is_ok_and(|value| value.is_object());
+    let good = yaml(text).is_some_and(|value| value.is_object());
     (!good).then_some("is not a YAML mapping")
 }
 
@@ -104,47 +159,4 @@ pub(in crate::domain) fn email(text: &str) -> Option<&'static str> {
         !name.is_empty() && domain.contains('.') && !text.contains(char::is_whitespace)
     });
     (!good).then_some("is not an e-mail address")
-}
-
-fn base64(text: &str) -> Option<&'static str> {
-    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
-    let text: String = text.split_ascii_whitespace().collect();
-    let body = text.trim_end_matches('=');
-    let good = !body.is_empty()
-        && body.chars().all(letters)
-        && text.len().is_multiple_of(4)
-        && text.len() - body.len() <= 2;
-    (!good).then_some("is not base64")
-}
-
-/// A kubeconfig may hold keys and tokens, but no program to run: it would run with whatever
-/// the scanner's pod has.
-fn kubeconfig(text: &str) -> Option<&'static str> {
-    let Ok(config) = serde_saphyr::from_str::<Value>(text) else {
-        return Some("is not YAML");
-    };
-    if !config.is_object() {
-        return Some("is not a kubeconfig: it is no mapping");
-    }
-    let users = config
-        .get("users")
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    for user in users.iter().filter_map(|user| user.get("user")) {
-        if user.get("exec").is_some_and(|exec| !exec.is_null()) {
-            return Some("has a user with exec: programs are not run for credentials");
-        }
-        if user.pointer("/auth-provider/config/cmd-path").is_some() {
-            return Some("has a user with cmd-path: programs are not run for credentials");
-        }
-        // A path would name a file of the scanner's container.
-        for key in ["tokenFile", "client-certificate", "client-key"] {
-            if user.get(key).is_some() {
-                return Some(
-                    "names a file: put the contents in, as kubectl config view --flatten does",
-                );
-            }
-        }
-    }
-    None
 }

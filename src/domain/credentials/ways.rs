@@ -64,6 +64,7 @@ fn by_secret(provider: ProviderType, kind: CredentialsType) -> Vec<Way> {
                 .map(str::to_owned)
                 .collect(),
             service_account,
+            expiry: None,
         },
     };
     if groups.is_empty() {

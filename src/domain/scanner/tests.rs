@@ -9,7 +9,7 @@ fn by_secret(kind: CredentialsType, keys: &[&str]) -> Access {
         kind: Some(kind),
         secret: Some("keys".into()),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-        service_account: None,
+        ..Access::default()
     }
 }
 
