@@ -83,6 +83,8 @@ pub struct Context {
     pub mirrors: mirrors::Mirrors,
     /// Whether tenants are kept apart, as the canary last found.
     pub isolation: isolation::Isolation,
+    /// Namespaces known to have no network policy of ours.
+    pub open_namespaces: network::Open,
     /// Calls for passes that no watch would bring.
     pub wake: wake::Wake,
 }

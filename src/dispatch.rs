@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod job;
+mod one_shot;
 pub mod outcome;
 mod pod;
 pub mod redact;

@@ -518,6 +518,27 @@ fn every_reason_is_given_somewhere() {
     assert!(unused.is_empty(), "nothing ever says {unused:?}");
 }
 
+/// Each word is met by a test that has a real server before it: its name stands where such a test
+/// says what it expects.
+#[test]
+fn every_reason_is_reached_by_a_test() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut expected = BTreeSet::new();
+    for floor in ["apiserver", "cluster", "database", "ingest"] {
+        for entry in std::fs::read_dir(folder.join(floor)).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            expected.extend(words.map(str::to_owned));
+        }
+    }
+    let missed: Vec<_> = Reason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .filter(|word| !expected.contains(*word))
+        .collect();
+    assert!(missed.is_empty(), "no test reaches {missed:?}");
+}
+
 /// What is said to go on by itself must not be shown as needing a person, and the other way
 /// round: wherever an outcome is made of a reason by name, its kind is the reason's.
 #[test]

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use k8s_controller::events::EventType;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::object::HasStatus;
@@ -21,6 +21,7 @@ use serde_json::json;
 use tracing::Instrument as _;
 
 pub use self::outcome::{Cleanup, News, Outcome};
+use self::tell::announce;
 use super::error::{Error, Retry, backoff};
 use super::status::{Readiness, merge_patch, set_readiness};
 use super::{Context, HasApi, is_there, malformed};
@@ -46,8 +47,13 @@ pub trait Reconcile: Kind + HasApi {
         cx: &Context,
     ) -> impl Future<Output = Result<Cleanup, Error>> + Send;
 
-    /// Fills in what holds however a pass ended; what to tell when that is new.
-    fn besides(&self, _status: &mut StatusOf<Self>, _cx: &Context) -> Option<News> {
+    /// Fills in what holds however a pass ended; what to tell of it that is new.
+    fn besides(&self, _status: &mut StatusOf<Self>, _cx: &Context) -> Vec<News> {
+        Vec::new()
+    }
+
+    /// The object that does the work of which events tell: a Scan's Job.
+    fn related(&self, _status: &StatusOf<Self>) -> Option<ObjectReference> {
         None
     }
 }
@@ -277,11 +283,14 @@ async fn report<K: Reconcile>(
     }
     let news = object.besides(status, cx);
     let written = write(object, status, cx).await?;
-    if let (Written::Yes, Some(News(type_, reason, note))) = (written, news) {
+    if written != Written::Yes {
+        return Ok(written);
+    }
+    for News(type_, reason, note) in news {
         cx.tell(object, type_, reason, "Check", &note).await;
     }
-    if written == Written::Yes && before != ready_reason(Some(&*status)) {
-        announce(object, readiness, cx).await;
+    if before != ready_reason(Some(&*status)) {
+        announce(object, readiness, object.related(status), cx).await;
     }
     Ok(written)
 }
@@ -358,16 +367,6 @@ async fn set_finalizers<K: Reconcile>(
     api.patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch))
         .await?;
     Ok(())
-}
-
-async fn announce<K: Reconcile>(object: &K, readiness: &Readiness, cx: &Context) {
-    let (type_, reason, message) = match readiness {
-        Readiness::Ready { reason, message } | Readiness::Progressing { reason, message } => {
-            (EventType::Normal, reason, message)
-        }
-        Readiness::Stalled { reason, message } => (EventType::Warning, reason, message),
-    };
-    cx.tell(object, type_, *reason, "Reconcile", message).await;
 }
 
 fn mark_suspended<K: Reconcile>(object: &K, status: &mut StatusOf<K>) {

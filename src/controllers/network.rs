@@ -1,6 +1,9 @@
 //! Where scan pods may connect: with the chart's `scanner.networkPolicy`, a `NetworkPolicy` for
 //! them in each namespace that a tenant claims. Nobody connects to them, ever.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec,
 };
@@ -13,6 +16,24 @@ use super::{Context, delete, only, takes_objects};
 use crate::api::FIELD_MANAGER;
 use crate::dispatch::job::POD_LABELS;
 
+/// Namespaces in which no policy of ours is left, as far as this process looked.
+#[derive(Debug, Default)]
+pub struct Open(Mutex<BTreeSet<String>>);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, namespace: &str) -> bool {
+        self.lock().contains(namespace)
+    }
+
+    fn add(&self, namespace: &str) {
+        self.lock().insert(namespace.to_owned());
+    }
+}
+
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Makes the policy of `namespace` what the chart's values say; takes it away where they ask for
@@ -20,7 +41,12 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub async fn isolate(cx: &Context, namespace: &str) -> Result<(), Error> {
     let wanted = &cx.config.scanner.network_policy;
     if !wanted.enabled {
-        return open(cx, namespace).await;
+        // Once is enough: nobody but a program with other values makes one again.
+        if !cx.open_namespaces.has(namespace) {
+            open(cx, namespace).await?;
+            cx.open_namespaces.add(namespace);
+        }
+        return Ok(());
     }
     let api: Api<NetworkPolicy> = Api::namespaced(cx.client.clone(), namespace);
     let policy = policy(&wanted.name, namespace, &wanted.egress);

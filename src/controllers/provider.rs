@@ -108,8 +108,11 @@ impl Reconcile for Provider {
         Ok(outcome.again_in(pause.unwrap_or(Duration::from_secs(1))))
     }
 
-    fn besides(&self, status: &mut ProviderStatus, cx: &Context) -> Option<News> {
-        self.count_days(status, cx.clock.now())
+    fn besides(&self, status: &mut ProviderStatus, cx: &Context) -> Vec<News> {
+        let life = self.count_days(status, cx.clock.now());
+        life.into_iter()
+            .chain(self.connection_turned(status))
+            .collect()
     }
 
     async fn cleanup(&self, status: &mut ProviderStatus, cx: &Context) -> Result<Cleanup, Error> {

@@ -11,6 +11,7 @@ mod report;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
@@ -81,6 +82,16 @@ impl Reconcile for Scan {
         let now = load(tenant.id, object, cx).await?.unwrap_or(row);
         report::describe(status, &now, &tenant, cx.clock.now());
         Ok(outcome)
+    }
+
+    fn related(&self, status: &ScanStatus) -> Option<ObjectReference> {
+        Some(ObjectReference {
+            api_version: Some("batch/v1".to_owned()),
+            kind: Some("Job".to_owned()),
+            namespace: self.metadata.namespace.clone(),
+            name: Some(status.job_name.clone()?),
+            ..ObjectReference::default()
+        })
     }
 
     async fn cleanup(&self, _: &mut ScanStatus, cx: &Context) -> Result<Cleanup, Error> {

@@ -163,9 +163,11 @@ impl Reconcile for Tenant {
         Ok(Cleanup::Done)
     }
 
-    fn besides(&self, status: &mut TenantStatus, cx: &Context) -> Option<News> {
-        cx.isolation
-            .show(&mut status.conditions, self.metadata.generation)
+    fn besides(&self, status: &mut TenantStatus, cx: &Context) -> Vec<News> {
+        let news = cx
+            .isolation
+            .show(&mut status.conditions, self.metadata.generation);
+        news.into_iter().collect()
     }
 }
 

@@ -7,25 +7,19 @@
 mod pod_state;
 mod verdict;
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, KeyToPath, PodSpec, PodTemplateSpec, SecretVolumeSource, Volume,
-};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, SecretVolumeSource, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::ObjectMeta;
 
 pub use self::pod_state::judge;
 pub use self::verdict::Verdict;
-use super::job::{POD_LABELS, SPEC_HASH};
+use super::one_shot::{self, OneShot};
 use super::pod;
 use crate::api::account::ProviderType;
-use crate::api::labels;
 use crate::config::file::FileConfig;
 use crate::domain::credentials::Access;
 use crate::domain::ids::{ObjectName, ProviderId, TenantId};
-use crate::domain::scanner::{Invocation, Value};
+use crate::domain::scanner::{Invocation, Value, literal};
 
 /// Value of the label [`labels::QUEUE`] on Jobs and pods of checks.
 pub const QUEUE: &str = "checks";
@@ -85,77 +79,17 @@ impl Check {
 
     /// The whole Job.
     pub fn job(&self, config: &FileConfig) -> Job {
-        let spec = JobSpec {
-            parallelism: Some(1),
-            completions: Some(1),
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(DEADLINE_SECONDS),
-            ttl_seconds_after_finished: Some(config.job_ttl_seconds),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(
-                        config
-                            .scanner
-                            .pod_labels
-                            .clone()
-                            .into_iter()
-                            .chain(
-                                self.run
-                                    .pod_labels
-                                    .iter()
-                                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-                            )
-                            .chain(self.labels())
-                            .collect(),
-                    ),
-                    annotations: Some(self.pod_annotations(config)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(self.pod(config)),
-            },
-            ..JobSpec::default()
+        let shot = OneShot {
+            name: self.job_name(),
+            object: &self.object,
+            owner: &self.owner,
+            run: &self.run,
+            labels: one_shot::labels(CHECK, QUEUE, self.tenant, self.provider),
+            annotations: &[(PROVIDER_NAME, &self.object.name)],
+            deadline_seconds: DEADLINE_SECONDS,
+            pod: self.pod(config),
         };
-        Job {
-            metadata: ObjectMeta {
-                name: Some(self.job_name()),
-                namespace: Some(self.object.namespace.clone()),
-                labels: Some(self.labels()),
-                annotations: Some([(SPEC_HASH.to_owned(), pod::spec_hash(&spec))].into()),
-                owner_references: Some(vec![self.owner.clone()]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(spec),
-            status: None,
-        }
-    }
-
-    fn labels(&self) -> BTreeMap<String, String> {
-        [
-            ("app.kubernetes.io/component", CHECK.to_owned()),
-            (labels::QUEUE, QUEUE.to_owned()),
-            (labels::TENANT, self.tenant.to_string()),
-            (labels::PROVIDER, self.provider.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .chain(POD_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())))
-        .collect()
-    }
-
-    fn pod_annotations(&self, config: &FileConfig) -> BTreeMap<String, String> {
-        let fixed = [
-            ("sidecar.istio.io/inject", "false"),
-            ("linkerd.io/inject", "disabled"),
-            (PROVIDER_NAME, self.object.name.as_str()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        config
-            .scanner
-            .pod_annotations
-            .clone()
-            .into_iter()
-            .chain(fixed)
-            .collect()
+        shot.job(config)
     }
 
     fn in_cluster(&self) -> bool {
@@ -163,33 +97,20 @@ impl Check {
     }
 
     fn pod(&self, config: &FileConfig) -> PodSpec {
-        let scanner = &config.scanner;
         PodSpec {
-            restart_policy: Some("Never".to_owned()),
             service_account_name: self.access.service_account.clone(),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
             termination_grace_period_seconds: Some(5),
-            security_context: Some(pod::pod_security()),
             containers: vec![self.container(config)],
             volumes: Some(self.volumes()),
-            image_pull_secrets: pod::pull_secrets(scanner),
-            node_selector: pod::node_selector(scanner, &self.run),
-            tolerations: Some(pod::tolerations(&scanner.tolerations)),
-            affinity: scanner.affinity.clone(),
-            priority_class_name: scanner.priority_class_name.clone(),
             ..PodSpec::default()
         }
     }
 
     fn container(&self, config: &FileConfig) -> Container {
-        let plain = |name: &str, value: &str| EnvVar {
-            name: name.to_owned(),
-            // The kubelet puts variables into values: what a user wrote must not name one.
-            value: Some(value.replace('$', "$$")),
-            ..EnvVar::default()
-        };
-        let mut env = vec![plain("HOME", "/tmp"), plain("PYTHONUNBUFFERED", "1")];
+        let mut env = vec![
+            pod::variable("HOME", "/tmp"),
+            pod::variable("PYTHONUNBUFFERED", "1"),
+        ];
         env.extend(config.scanner.extra_env.iter().cloned());
         // Texts alone: what keeps Prowler from the node's identity. Keys come as files.
         env.extend(
@@ -197,19 +118,15 @@ impl Check {
                 .env
                 .iter()
                 .filter_map(|variable| match &variable.value {
-                    Value::Text(text) => Some(EnvVar {
-                        name: variable.name.clone(),
-                        value: Some(text.clone()),
-                        ..EnvVar::default()
-                    }),
+                    Value::Text(text) => Some(pod::variable(&variable.name, text)),
                     Value::Key(_) => None,
                 }),
         );
         env.extend([
-            plain("PROWLER_OPERATOR_PROVIDER", self.kind.as_str()),
-            plain("PROWLER_OPERATOR_UID", &self.uid),
-            plain("PROWLER_OPERATOR_KEYS", KEYS),
-            plain("PROWLER_OPERATOR_CHECK", SCRIPT),
+            pod::variable("PROWLER_OPERATOR_PROVIDER", self.kind.as_str()),
+            pod::variable("PROWLER_OPERATOR_UID", literal(&self.uid)),
+            pod::variable("PROWLER_OPERATOR_KEYS", KEYS),
+            pod::variable("PROWLER_OPERATOR_CHECK", literal(SCRIPT)),
         ]);
         let mut mounts = vec![pod::mount("tmp", "/tmp", false)];
         if self.secret().is_some() {

@@ -6,15 +6,12 @@
 mod containers;
 mod volumes;
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::ObjectMeta;
 
+use super::one_shot::{self, OneShot};
 use super::outcome::{SCAN, UPLOAD};
-use super::pod::{node_selector, pod_security, pull_secrets, spec_hash, tolerations};
 use crate::api::{FIELD_MANAGER, labels};
 use crate::config::file::FileConfig;
 use crate::domain::ids::{ObjectName, ProviderId, ScanId, TenantId};
@@ -76,67 +73,12 @@ impl Attempt {
 
     /// The whole Job.
     pub fn job(&self, config: &FileConfig) -> Job {
-        let spec = JobSpec {
-            parallelism: Some(1),
-            completions: Some(1),
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(self.deadline_seconds),
-            ttl_seconds_after_finished: Some(config.job_ttl_seconds),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(self.pod_labels(config)),
-                    annotations: Some(self.pod_annotations(config)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(self.pod(config)),
-            },
-            ..JobSpec::default()
-        };
-        Job {
-            metadata: ObjectMeta {
-                name: Some(self.job_name()),
-                namespace: Some(self.object.namespace.clone()),
-                labels: Some(self.labels()),
-                annotations: Some([(SPEC_HASH.to_owned(), spec_hash(&spec))].into()),
-                owner_references: Some(vec![self.owner.clone()]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(spec),
-            status: None,
-        }
-    }
-
-    fn labels(&self) -> BTreeMap<String, String> {
-        [
-            ("app.kubernetes.io/component", SCAN.to_owned()),
-            (labels::QUEUE, QUEUE.to_owned()),
-            (labels::TENANT, self.tenant.to_string()),
-            (labels::PROVIDER, self.provider.to_string()),
-            (labels::SCAN, self.scan.to_string()),
-            (labels::ATTEMPT, self.attempt.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .chain(POD_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())))
-        .collect()
-    }
-
-    fn pod_labels(&self, config: &FileConfig) -> BTreeMap<String, String> {
-        let identity = self.run.pod_labels.iter();
-        let identity = identity.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        // Ours last: a value of the chart cannot hide a scan pod from the watch.
-        config
-            .scanner
-            .pod_labels
-            .clone()
-            .into_iter()
-            .chain(identity)
-            .chain(self.labels())
-            .collect()
-    }
-
-    fn pod_annotations(&self, config: &FileConfig) -> BTreeMap<String, String> {
-        let fixed = [
+        let mut labels = one_shot::labels(SCAN, QUEUE, self.tenant, self.provider);
+        labels.extend([
+            (labels::SCAN.to_owned(), self.scan.to_string()),
+            (labels::ATTEMPT.to_owned(), self.attempt.to_string()),
+        ]);
+        let annotations = [
             // Whatever is injected for workload identity is for `scan` alone. See
             // <https://github.com/aws/amazon-eks-pod-identity-webhook>,
             // <https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html> and
@@ -144,43 +86,34 @@ impl Attempt {
             ("eks.amazonaws.com/skip-containers", UPLOAD),
             ("azure.workload.identity/skip-containers", UPLOAD),
             ("pod-identity.alibabacloud.com/skip-containers", UPLOAD),
-            // A mesh's sidecar would keep the pod from ending, and could read what `upload` sends.
-            ("sidecar.istio.io/inject", "false"),
-            ("linkerd.io/inject", "disabled"),
             (SCAN_NAME, self.object.name.as_str()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        config
-            .scanner
-            .pod_annotations
-            .clone()
-            .into_iter()
-            .chain(fixed)
-            .collect()
+        ];
+        let shot = OneShot {
+            name: self.job_name(),
+            object: &self.object,
+            owner: &self.owner,
+            run: &self.run,
+            labels,
+            annotations: &annotations,
+            deadline_seconds: self.deadline_seconds,
+            pod: self.pod(config),
+        };
+        shot.job(config)
     }
 
     fn pod(&self, config: &FileConfig) -> PodSpec {
-        let scanner = &config.scanner;
+        let compose = self.compose_container(config);
         PodSpec {
-            restart_policy: Some("Never".to_owned()),
             service_account_name: self.run.service_account.clone(),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
             termination_grace_period_seconds: Some(30),
-            security_context: Some(pod_security()),
             init_containers: Some(
-                self.compose_container(config)
+                compose
                     .into_iter()
                     .chain([self.scan_container(config)])
                     .collect(),
             ),
             containers: vec![self.upload_container(config)],
             volumes: Some(self.volumes()),
-            image_pull_secrets: pull_secrets(scanner),
-            node_selector: node_selector(scanner, &self.run),
-            tolerations: Some(tolerations(&scanner.tolerations)),
-            affinity: scanner.affinity.clone(),
-            priority_class_name: scanner.priority_class_name.clone(),
             ..PodSpec::default()
         }
     }

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext,
-    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
-    ServiceAccountTokenProjection, Toleration, Volume, VolumeMount, VolumeProjection,
+    EmptyDirVolumeSource, EnvVar, KeyToPath, LocalObjectReference, ObjectFieldSelector,
+    PodSecurityContext, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+    SecurityContext, ServiceAccountTokenProjection, Toleration, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -17,6 +18,15 @@ use crate::domain::scanner::Invocation;
 
 /// Where a pod's own token lies.
 pub(super) const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Pairs as labels and annotations want them.
+pub(super) fn texts<'a>(
+    pairs: &'a [(&'a str, &'a str)],
+) -> impl Iterator<Item = (String, String)> + use<'a> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+}
 
 /// Hash of a Job's spec, by which a Job is recognised as the one planned.
 pub(super) fn spec_hash(spec: &JobSpec) -> String {
@@ -103,6 +113,15 @@ pub(super) fn tolerations(more: &[Toleration]) -> Vec<Toleration> {
     .into_iter()
     .chain(more.iter().cloned())
     .collect()
+}
+
+/// A variable with this value.
+pub(super) fn variable(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.into()),
+        ..EnvVar::default()
+    }
 }
 
 pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

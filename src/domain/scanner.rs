@@ -100,7 +100,7 @@ pub fn invocation(account: &Account, settings: &ScanSettings, access: &Access) -
 /// The text as it must be written for the kubelet to pass it on unchanged. It replaces
 /// `$(NAME)` in arguments and values by what the variable holds: a uid that names the variable
 /// of a key would carry the key to wherever the uid points.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 

@@ -9,7 +9,7 @@ use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
 use crate::support::faults::Fault;
-use crate::support::operator::{ACCOUNT, Operator, World, aws, scanning};
+use crate::support::operator::{ACCOUNT, Operator, World, aws, container, scanning};
 
 async fn one_provider(operator: &Operator, limits: Value) -> World {
     let world = operator.tenant_with(json!({ "limits": limits })).await;
@@ -101,6 +101,44 @@ async fn an_attempt_that_failed_is_made_again_after_a_pause_that_doubles_up_to_t
     for count in ["fail", "total"] {
         assert!(provider["lastScan"][count].is_null(), "{provider:#}");
     }
+}
+
+#[tokio::test]
+async fn what_the_cluster_did_to_the_pod_is_another_attempt_and_said_by_its_name() {
+    let retry = json!({ "retry": { "maxAttempts": 2 } });
+    let operator = Operator::configured(retry).await;
+    let world = one_provider(&operator, json!({})).await;
+    operator.scan(&world, "s", "p").await;
+    start(&operator, &world).await;
+    let evicted = json!({ "phase": "Failed", "reason": "Evicted",
+                          "message": "The node was low on resource: memory." });
+    operator.ends(&world, "s", evicted).await;
+    assert_eq!(attempts(&operator, &world).await, ["1 Evicted"]);
+    operator.wait(60);
+    let second = start(&operator, &world).await;
+    let state = json!({ "waiting": { "reason": "ErrImageNeverPull", "message": "not present" } });
+    let stuck = json!({ "phase": "Pending", "initContainerStatuses": [container("scan", state)] });
+    operator.ends(&world, "s", stuck).await;
+    assert_eq!(says(&operator, &world).await, "Failed ImagePullFailed");
+    // Each stage is an event of its own, with the Job that it is about; none is told twice.
+    let told = operator.told(&world.namespace, "s").await;
+    let words: Vec<_> = told
+        .iter()
+        .map(|told| format!("{} {} {}", told.type_, told.action, told.reason))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "Normal Reconcile Queued",
+            "Normal Reconcile Starting",
+            "Normal Reconcile Queued",
+            "Normal Reconcile Starting",
+            "Warning Reconcile ImagePullFailed",
+        ],
+        "{told:#?}"
+    );
+    assert!(told.iter().all(|told| told.times == 1), "{told:#?}");
+    assert_eq!(told[3].related, Some(second.name_any()));
 }
 
 #[tokio::test]

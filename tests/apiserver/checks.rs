@@ -147,6 +147,44 @@ async fn a_refusal_is_told_and_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_connection_that_turns_is_told_once_each_time() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "production", ACCOUNT).await;
+    let throttled = || {
+        let message = "Rate exceeded (Service: Sts, Status Code: 429)";
+        answered(&json!({ "connected": false, "error": "ClientError", "message": message }))
+    };
+    for status in [
+        reached(),
+        refused(),
+        refused(),
+        throttled(),
+        reached(),
+        reached(),
+    ] {
+        operator.wait(2 * 86_400);
+        assert_eq!(operator.let_in().await, 1);
+        operator.checked(&world, "production", status).await;
+    }
+    let told = operator.told(&world.namespace, "production").await;
+    let words: Vec<_> = told
+        .iter()
+        .filter(|told| told.action == "Check")
+        .map(|told| format!("{} {} {}", told.type_, told.reason, told.times))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "Warning AuthenticationFailed 1",
+            "Warning RateLimited 1",
+            "Normal Succeeded 1"
+        ],
+        "{told:#?}"
+    );
+}
+
+#[tokio::test]
 async fn so_many_at_once_the_new_first_and_every_tenant_in_turn() {
     let operator = Operator::new().await;
     let (crowd, few) = (operator.tenant().await, operator.tenant().await);
@@ -300,6 +338,13 @@ async fn a_check_that_comes_to_nothing_says_so_and_is_made_again() {
     let job = operator.check_of(&world, "production").await;
     operator.job_failed(&job, "DeadlineExceeded").await;
     nothing("DeadlineExceeded").await;
+
+    // A line that is none: the library ended the process itself.
+    let job = operator.check_of(&world, "production").await;
+    let ended = json!({ "terminated": { "exitCode": 1, "message": "Segmentation fault" } });
+    let status = json!({ "phase": "Failed", "containerStatuses": [container("check", ended)] });
+    operator.pod(&job, status).await;
+    nothing("CheckFailed").await;
     // Nobody ends this one.
     operator.check_of(&world, "production").await;
     operator.wait(21 * 60);

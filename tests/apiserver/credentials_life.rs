@@ -3,9 +3,6 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use prowler_operator::api::{Provider, Scan};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::json;
@@ -48,15 +45,12 @@ impl Operator {
     }
 
     /// How often the end was told.
-    async fn told_of_the_end(&self, world: &World) -> i32 {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &world.namespace);
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let about = |event: &&Event| {
-            event.reason.as_deref() == Some("CredentialsExpiring")
-                && event.type_.as_deref() == Some("Warning")
-        };
-        let times = |event: &Event| event.series.as_ref().map_or(1, |series| series.count);
-        events.items.iter().filter(about).map(times).sum()
+    async fn told_of_the_end(&self, world: &World, name: &str) -> i32 {
+        let told = self.told(&world.namespace, name).await;
+        let about = told
+            .iter()
+            .filter(|told| told.reason == "CredentialsExpiring" && told.type_ == "Warning");
+        about.map(|told| told.times).sum()
     }
 }
 
@@ -84,7 +78,11 @@ async fn the_end_of_a_token_is_counted_down_told_three_times_and_then_nothing_st
         let before = provider.status.unwrap().credentials.unwrap().days_left;
         operator.wait((before - days) * DAY);
         assert_eq!(operator.life(&world, "site").await, ok(days, near));
-        assert_eq!(operator.told_of_the_end(&world).await, told, "{days} days");
+        assert_eq!(
+            operator.told_of_the_end(&world, "site").await,
+            told,
+            "{days} days"
+        );
         // No write, no event by a pass of the same day.
         let shown: Provider = operator.get(&world.namespace, "site").await;
         operator.pass::<Provider>(&world.namespace, "site").await;
@@ -155,7 +153,7 @@ async fn an_owner_may_say_when_a_key_ends_and_is_reminded_but_not_stopped() {
     assert_eq!(operator.life(&world, "site").await, ok(90, false));
     annotate(in_days(5)).await;
     assert_eq!(operator.life(&world, "site").await, ok(5, true));
-    assert_eq!(operator.told_of_the_end(&world).await, 1);
+    assert_eq!(operator.told_of_the_end(&world, "site").await, 1);
     operator.wait(6 * DAY);
     assert_eq!(operator.life(&world, "site").await, ok(0, true));
     annotate(json!("next spring")).await;
@@ -202,7 +200,7 @@ async fn what_only_the_check_can_open_tells_its_end_by_the_check() {
     };
     check(20 * DAY + 60).await;
     assert_eq!(operator.life(&world, "office").await, ok(20, true));
-    assert_eq!(operator.told_of_the_end(&world).await, 1);
+    assert_eq!(operator.told_of_the_end(&world, "office").await, 1);
     operator.restart().await;
     assert_eq!(operator.life(&world, "office").await, ok(20, true));
     operator.wait(20 * DAY + 61);

@@ -3,12 +3,10 @@
 
 use futures::StreamExt as _;
 use futures::future::FutureExt as _;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
+use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector;
 use kube::runtime::watcher;
-use kube::{Api, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use prowler_operator::api::Tenant;
 use prowler_operator::controllers::isolation;
@@ -43,21 +41,10 @@ async fn shown(operator: &Operator, world: &World) -> Option<(String, String, St
 
 /// (type, reason, note) of the events about a Tenant whose action is the canary's.
 async fn told(operator: &Operator, world: &World) -> Vec<(String, String, String)> {
-    let events = Api::<Event>::namespaced(operator.client.clone(), "default");
-    let events = events.list(&ListParams::default()).await.unwrap();
-    let about = |event: &Event| {
-        let regarding = event.regarding.as_ref().and_then(|it| it.name.as_ref());
-        regarding == Some(&world.tenant) && event.action.as_deref() == Some("Check")
-    };
-    let events = events.items.into_iter().filter(about);
-    events
-        .map(|event| {
-            (
-                event.type_.unwrap_or_default(),
-                event.reason.unwrap_or_default(),
-                event.note.unwrap_or_default(),
-            )
-        })
+    let mut told = operator.told("default", &world.tenant).await;
+    told.retain(|told| told.action == "Check");
+    told.into_iter()
+        .map(|told| (told.type_, told.reason, told.note))
         .collect()
 }
 

@@ -229,6 +229,63 @@ async fn a_provider_in_nobody_s_namespace_waits_for_a_tenant() {
 }
 
 #[tokio::test]
+async fn a_uid_that_an_earlier_definition_let_through_is_refused_by_name() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "old", ACCOUNT).await;
+    let old = |object: &mut Value| object["spec"]["uid"] = json!("12345");
+    operator
+        .server
+        .rewrite::<Provider>(&world.namespace, "old", old)
+        .await;
+    loop {
+        let seen: Provider = operator.get(&world.namespace, "old").await;
+        if seen.spec.uid == "12345" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    operator.follow::<Provider>(&world.namespace, "old").await;
+    assert_eq!(
+        operator.says::<Provider>(&world.namespace, "old").await,
+        "Failed InvalidUID"
+    );
+    let message = operator.message::<Provider>(&world.namespace, "old").await;
+    assert!(message.contains("12 digits"), "{message}");
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_tried_again_and_said_from_the_fourth_time_on() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    operator.provider(&world, "p", ACCOUNT).await;
+    operator
+        .change("revoke update on providers from prowler_user")
+        .await;
+    let alias = json!({ "spec": { "alias": "other" } });
+    operator
+        .patch::<Provider>(&world.namespace, "p", alias)
+        .await;
+    for _ in 0..4 {
+        operator.pass::<Provider>(&world.namespace, "p").await;
+    }
+    assert_eq!(
+        operator.says::<Provider>(&world.namespace, "p").await,
+        "InProgress ProgressingWithRetry"
+    );
+    let message = operator.message::<Provider>(&world.namespace, "p").await;
+    assert!(message.contains("permission denied"), "{message}");
+    operator
+        .change("grant update on providers to prowler_user")
+        .await;
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    assert_eq!(
+        operator.says::<Provider>(&world.namespace, "p").await,
+        "Current Succeeded"
+    );
+}
+
+#[tokio::test]
 async fn the_uid_of_another_type_is_refused_at_the_door() {
     let operator = Operator::new().await;
     let world = operator.tenant().await;

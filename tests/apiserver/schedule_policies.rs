@@ -152,6 +152,17 @@ async fn past_its_deadline_a_due_time_is_missed_for_good() {
     let shown = status(&operator, &world).await;
     assert_eq!(shown["missedCount"], json!(1));
     assert!(shown["lastScheduleTime"].is_null(), "{shown:#}");
+    let told = operator.told(&world.namespace, "nightly").await;
+    let missed: Vec<_> = told
+        .iter()
+        .filter(|told| told.reason == "MissedSchedule")
+        .collect();
+    assert_eq!(missed.len(), 1, "{told:#?}");
+    assert_eq!(missed[0].type_, "Warning");
+    assert!(
+        missed[0].note.starts_with("1 due times up to "),
+        "{told:#?}"
+    );
     // The next one is late, but not too late.
     later(&operator, &world, QUARTER - 1).await;
     let due = clock(&operator, -300);

@@ -9,6 +9,7 @@
 )]
 
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use prowler_operator::api::{Scan, ScanSchedule, Tenant};
@@ -18,6 +19,19 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::operator::{Operator, Placed, World, scan_ended};
+
+/// What an event told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub type_: String,
+    pub action: String,
+    pub reason: String,
+    pub note: String,
+    /// How often it was told.
+    pub times: i32,
+    /// Name of the object that did the work.
+    pub related: Option<String>,
+}
 
 impl Operator {
     /// Applies a Tenant with these namespaces and passes over it until it rests.
@@ -130,8 +144,14 @@ impl Operator {
 
     /// Lets `scan` of a Scan whose Job runs end with this code, reason and message.
     pub async fn fails(&self, world: &World, scan: &str, code: i32, reason: &str, message: &str) {
+        self.ends(world, scan, scan_ended(code, reason, message))
+            .await;
+    }
+
+    /// The attempt that runs ends with its pod in this state.
+    pub async fn ends(&self, world: &World, scan: &str, status: Value) {
         let job = self.job_of(world, scan).await;
-        self.pod(&job, scan_ended(code, reason, message)).await;
+        self.pod(&job, status).await;
         // Once to judge it, once to take the Job away.
         self.pass::<Scan>(&world.namespace, scan).await;
         self.pass::<Scan>(&world.namespace, scan).await;
@@ -154,6 +174,26 @@ impl Operator {
             let _ = self.cx.store.ready().await;
             let _ = self.cx.tenancy.reload(&self.cx.admin).await;
         }
+    }
+
+    /// The events about an object, the oldest first; those of a cluster-wide one are in `default`.
+    pub async fn told(&self, namespace: &str, name: &str) -> Vec<Told> {
+        let events = Api::<Event>::namespaced(self.client.clone(), namespace);
+        let mut events = events.list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| {
+            let about = event.regarding.as_ref().and_then(|it| it.name.as_deref());
+            about == Some(name)
+        });
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        let told = |event: Event| Told {
+            type_: event.type_.unwrap_or_default(),
+            action: event.action.unwrap_or_default(),
+            reason: event.reason.unwrap_or_default(),
+            note: event.note.unwrap_or_default(),
+            times: event.series.map_or(1, |series| series.count),
+            related: event.related.and_then(|it| it.name),
+        };
+        events.into_iter().map(told).collect()
     }
 
     /// The values of a query's one column as text, in order, as `prowler_admin`.

@@ -1,9 +1,11 @@
 //! Events about objects.
 
 use k8s_controller::events::{Event, EventType};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 
 use crate::controllers::Context;
+use crate::controllers::status::Readiness;
 use crate::domain::reason::Reason;
 
 impl Context {
@@ -18,15 +20,50 @@ impl Context {
     ) where
         K: Resource<DynamicType = ()>,
     {
+        self.tell_of(object, type_, reason, action, note, None)
+            .await;
+    }
+
+    /// The same, naming another object that has to do with it.
+    pub async fn tell_of<K>(
+        &self,
+        object: &K,
+        type_: EventType,
+        reason: Reason,
+        action: &str,
+        note: &str,
+        related: Option<ObjectReference>,
+    ) where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
             type_,
             reason: reason.as_str().to_owned(),
             action: action.to_owned(),
             note: Some(note.to_owned()),
-            related: None,
+            related,
         };
         if let Err(error) = self.events.publish(object, &event).await {
             tracing::debug!(%error, "an event was not published");
         }
     }
+}
+
+/// Tells that an object became ready, or something else than it was.
+pub(super) async fn announce<K>(
+    object: &K,
+    readiness: &Readiness,
+    related: Option<ObjectReference>,
+    cx: &Context,
+) where
+    K: Resource<DynamicType = ()>,
+{
+    let (type_, reason, message) = match readiness {
+        Readiness::Ready { reason, message } | Readiness::Progressing { reason, message } => {
+            (EventType::Normal, reason, message)
+        }
+        Readiness::Stalled { reason, message } => (EventType::Warning, reason, message),
+    };
+    cx.tell_of(object, type_, *reason, "Reconcile", message, related)
+        .await;
 }

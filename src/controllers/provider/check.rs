@@ -7,12 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_controller::conditions::{self, ConditionStatus};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Resource as _;
+use kube::runtime::events::EventType;
 use serde_json::json;
 
 use super::row::hash;
 use crate::api::Provider;
 use crate::api::common::condition;
 use crate::api::provider::ProviderStatus;
+use crate::controllers::driver::News;
 use crate::controllers::error::Error;
 use crate::controllers::jobs::{self, Made};
 use crate::controllers::tenancy::TenantView;
@@ -303,6 +305,28 @@ impl Provider {
         } else {
             // What an earlier row of the account said of it.
             conditions::remove(&mut status.conditions, condition::CONNECTED);
+        }
+    }
+
+    /// What to tell when an account lets Prowler in no more, or again.
+    pub(super) fn connection_turned(&self, status: &ProviderStatus) -> Option<News> {
+        let of = |status: &ProviderStatus| {
+            conditions::find(&status.conditions, condition::CONNECTED).cloned()
+        };
+        let now = of(status)?;
+        let before = self.status.as_ref().and_then(of);
+        let before = before.map(|before| (before.status, before.reason));
+        // That there are no credentials is no news of the account.
+        let reason = Reason::from_name(&now.reason).filter(|r| *r != Reason::CredentialsMissing)?;
+        match (&*now.status, before) {
+            // In other words than before, it is another thing to mend.
+            ("False", before) if before.as_ref() != Some(&(now.status.clone(), now.reason)) => {
+                Some(News(EventType::Warning, reason, now.message))
+            }
+            ("True", Some((before, _))) if before == "False" => {
+                Some(News(EventType::Normal, reason, now.message))
+            }
+            _ => None,
         }
     }
 

@@ -8,7 +8,7 @@ use super::Attempt;
 use super::volumes::{CLUSTER, CREDENTIALS, OUTPUT, PARTS, SCAN_TMP, TOKEN};
 use crate::config::file::FileConfig;
 use crate::dispatch::outcome::{COMPOSE, SCAN, UPLOAD};
-use crate::dispatch::pod::{SERVICE_ACCOUNT_DIR, mount, resources, restricted};
+use crate::dispatch::pod::{SERVICE_ACCOUNT_DIR, mount, resources, restricted, variable};
 use crate::domain::credentials::{DIRECTORY, PARTS_DIRECTORY};
 use crate::domain::scanner::{OUTPUT_DIRECTORY, OUTPUT_FILE, Value, Variable};
 
@@ -16,15 +16,8 @@ const TOKEN_DIR: &str = "/var/run/secrets/prowler-operator.dev";
 
 impl Attempt {
     pub(super) fn scan_container(&self, config: &FileConfig) -> Container {
-        let plain = |(name, value): (&str, &str)| EnvVar {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            ..EnvVar::default()
-        };
         // Without PYTHONUNBUFFERED the last lines, the ones that say why, are lost.
-        let mut env: Vec<EnvVar> = [("HOME", "/tmp"), ("PYTHONUNBUFFERED", "1")]
-            .map(plain)
-            .into();
+        let mut env = vec![variable("HOME", "/tmp"), variable("PYTHONUNBUFFERED", "1")];
         env.extend(config.scanner.extra_env.iter().cloned());
         env.extend(self.run.env.iter().map(|variable| self.variable(variable)));
         let mut mounts = vec![
