@@ -19,30 +19,25 @@ mod apiserver;
 mod controller;
 #[path = "../tests/support/db.rs"]
 mod db;
+#[path = "shared/objects.rs"]
+mod objects;
 
-use std::collections::HashSet;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{
-    ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
-};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, ResourceExt};
-use prowler_operator::api::{FINALIZER, GROUP, Kind as _, Provider, Tenant, VERSION, all_crds};
-use prowler_operator::domain::clock::{Clock as _, SystemClock};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use prowler_operator::api::{FINALIZER, Provider};
 use serde_json::{Value, json};
 
-use controller::{CONCURRENCY, Operator, PATIENCE};
+use controller::{CONCURRENCY, Operator};
+use objects::{
+    bare, each, event, make_bare_kind, make_tenants, name, namespace, ours, raw_list,
+    until_all_is_written, until_ready, watch_ready, writes,
+};
 
 const PER_TENANT: usize = 100;
-/// Group of the kind that only the reference knows.
-const BARE_GROUP: &str = "bare.example.org";
 
 fn main() {
     tokio::runtime::Builder::new_multi_thread()
@@ -219,81 +214,6 @@ impl Place {
     }
 }
 
-fn namespace(tenant: usize) -> String {
-    format!("bench-{tenant}")
-}
-
-fn name(number: usize) -> String {
-    format!("account-{number}")
-}
-
-fn ours() -> ApiResource {
-    let gvk = GroupVersionKind::gvk(GROUP, VERSION, Provider::KIND);
-    ApiResource::from_gvk_with_plural(&gvk, Provider::PLURAL)
-}
-
-fn bare() -> ApiResource {
-    let gvk = GroupVersionKind::gvk(BARE_GROUP, VERSION, Provider::KIND);
-    ApiResource::from_gvk_with_plural(&gvk, Provider::PLURAL)
-}
-
-/// Does something for each number, so many at once.
-async fn each<T, E: Debug>(
-    numbers: impl Iterator<Item = usize>,
-    act: impl AsyncFn(usize) -> Result<T, E>,
-) {
-    futures::stream::iter(numbers)
-        .map(|number| act(number))
-        .buffer_unordered(CONCURRENCY)
-        .try_for_each(|_| std::future::ready(Ok(())))
-        .await
-        .unwrap();
-}
-
-async fn make_tenants(client: &Client, tenants: usize) {
-    each(0..tenants, async |n| {
-        let namespace: Namespace =
-            serde_json::from_value(json!({ "metadata": { "name": namespace(n) } })).unwrap();
-        Api::all(client.clone())
-            .create(&PostParams::default(), &namespace)
-            .await
-    })
-    .await;
-    each(0..tenants, async |n| {
-        let tenant: Tenant = serde_json::from_value(json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": Tenant::KIND,
-            "metadata": { "name": format!("tenant-{n}") },
-            "spec": { "namespaces": [namespace(n)], "limits": { "providers": 1000 } },
-        }))
-        .unwrap();
-        Api::all(client.clone())
-            .create(&PostParams::default(), &tenant)
-            .await
-    })
-    .await;
-}
-
-/// A kind with the schema and rules of Providers in another group.
-async fn make_bare_kind(client: &Client) {
-    let plural = Provider::PLURAL;
-    let mut crd = all_crds()
-        .into_iter()
-        .find(|crd| crd.spec.names.plural == plural)
-        .unwrap();
-    crd.metadata.name = Some(format!("{plural}.{BARE_GROUP}"));
-    crd.spec.group = BARE_GROUP.to_owned();
-    Api::<CustomResourceDefinition>::all(client.clone())
-        .create(&PostParams::default(), &crd)
-        .await
-        .unwrap();
-    let objects = Api::<DynamicObject>::all_with(client.clone(), &bare());
-    let started = Instant::now();
-    while let Err(error) = objects.list(&ListParams::default()).await {
-        assert!(started.elapsed() < PATIENCE, "{error}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// A Secret for each Provider, with the label that allows its use.
 async fn make_secrets(client: &Client, tenants: usize, count: usize) {
     each(0..count, async |n| {
@@ -377,109 +297,4 @@ impl Place {
         .await;
         started.elapsed()
     }
-}
-
-fn event(object: &DynamicObject, resource: &ApiResource) -> Event {
-    let now = SystemClock.now();
-    serde_json::from_value(json!({
-        "metadata": { "name": format!("{}.{:x}", object.name_any(), now.as_nanosecond()), "namespace": object.namespace() },
-        "action": "Reconcile", "reason": "Succeeded", "note": "aws account 000000000000 is stored.",
-        "type": "Normal", "eventTime": now.to_string(),
-        "regarding": {
-            "apiVersion": resource.api_version, "kind": resource.kind, "name": object.name_any(),
-            "namespace": object.namespace(), "uid": object.uid(), "resourceVersion": object.resource_version(),
-        },
-        "reportingController": "bare.example.org/client", "reportingInstance": "bench",
-    }))
-    .unwrap()
-}
-
-/// One unpaged LIST of the Providers, bytes only: what no watch can do without.
-async fn raw_list(client: &Client) -> Duration {
-    let started = Instant::now();
-    let path = format!(
-        "/apis/{GROUP}/{VERSION}/{}?resourceVersion=0",
-        Provider::PLURAL
-    );
-    let request = http::Request::get(path).body(Vec::new()).unwrap();
-    let text = client.request_text(request).await.unwrap();
-    assert!(text.len() > 1000);
-    started.elapsed()
-}
-
-type Names = Arc<Mutex<HashSet<String>>>;
-
-/// The Providers that are Ready, as a watch tells; polling them would slow the server down.
-fn watch_ready(providers: Api<Provider>) -> Names {
-    let ready = Names::default();
-    let seen = ready.clone();
-    tokio::spawn(async move {
-        let mut objects = watcher(providers, watcher::Config::default())
-            .default_backoff()
-            .applied_objects()
-            .boxed();
-        while let Some(Ok(provider)) = objects.next().await {
-            let is_ready = |c: &prowler_operator::api::common::Condition| {
-                c.type_ == "Ready" && c.status == "True"
-            };
-            if provider.conditions().iter().any(is_ready) {
-                seen.lock().unwrap().insert(provider.name_any());
-            }
-        }
-    });
-    ready
-}
-
-async fn until_ready(
-    ready: &Names,
-    count: usize,
-    started: Instant,
-    operator: &Operator,
-) -> Duration {
-    while ready.lock().unwrap().len() < count {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "not Ready:\n{}",
-            operator.log()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    started.elapsed()
-}
-
-/// Tenants count their Providers for up to a minute more.
-async fn until_all_is_written(client: &Client) {
-    let (mut written, mut since) = (writes(client).await, Instant::now());
-    while since.elapsed() < Duration::from_secs(65) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = writes(client).await;
-        if now != written {
-            (written, since) = (now, Instant::now());
-        }
-    }
-}
-
-/// Writes that the API server has answered, of all that the controller may write.
-async fn writes(client: &Client) -> u64 {
-    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
-    let text = client.request_text(request).await.unwrap();
-    let written = |line: &&str| {
-        let ours = format!("group=\"{GROUP}\"");
-        [
-            "resource=\"events\"",
-            "resource=\"rolebindings\"",
-            "resource=\"jobs\"",
-            &ours,
-        ]
-        .iter()
-        .any(|what| line.contains(*what))
-            && ["POST", "PUT", "PATCH", "APPLY", "DELETE"]
-                .iter()
-                .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
-    };
-    text.lines()
-        .filter(|line| line.starts_with("apiserver_request_total{"))
-        .filter(written)
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum()
 }

@@ -23,13 +23,13 @@ pub async fn run(cx: Arc<Context>) {
 }
 
 /// Lets in as many as there is room for; how many that were.
-pub async fn admit(cx: &Context) -> Result<usize, StoreError> {
+pub async fn admit(cx: &Context) -> Result<u64, StoreError> {
     let parallelism = cx.config.connection_checks.parallelism;
     let admitted = checks::admit(&cx.admin, parallelism, cx.clock.now()).await?;
-    for check in &admitted {
+    for check in &admitted.without_job {
         // A pass that finds everything settled looks no further.
         cx.mirrors.forget_row(check.provider);
         cx.wake.call_named::<Provider>(&check.name);
     }
-    Ok(admitted.len())
+    Ok(admitted.count)
 }

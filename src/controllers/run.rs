@@ -2,6 +2,7 @@
 //! controller per kind ([`watches`]) beside the admission loop and what is done by the clock
 //! ([`upkeep`]), all under one lease.
 
+mod backlog;
 mod read;
 mod upkeep;
 mod waiting;

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _, stream};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -185,36 +186,63 @@ impl Wake {
     /// The calls for one kind, as a stream for its controller: the first for an object at once,
     /// those that come while its pause lasts as one at its end.
     pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        let calls = self.calls();
+        self.paced_calls(None)
+    }
+
+    /// The same, but that a listener that fell behind is told so, and calls every object itself.
+    pub fn listen_or<K: Wakes>(
+        &self,
+        missed: mpsc::UnboundedSender<()>,
+    ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
+        self.paced_calls(Some(missed))
+    }
+
+    fn paced_calls<K: Wakes>(
+        &self,
+        missed: Option<mpsc::UnboundedSender<()>>,
+    ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
+        let calls = self.calls(missed);
         match K::PAUSE {
             None => calls.left_stream(),
             Some(pause) => paced(calls, pause).right_stream(),
         }
     }
 
-    /// Every single call. A listener that fell behind does not know whom it missed, so that
-    /// every object of the kind is called instead.
-    fn calls<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
+    /// Every single call. A listener that fell behind does not know whom it missed: it is told
+    /// to call every object, or does that here.
+    fn calls<K: Wakes>(
+        &self,
+        everybody: Option<mpsc::UnboundedSender<()>>,
+    ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
         let channel = K::channel(self);
         let state = (
             channel.sender.subscribe(),
             channel.objects.clone(),
             Vec::new(),
+            everybody,
         );
-        futures::stream::unfold(state, |(mut receiver, objects, mut missed)| async move {
-            loop {
-                if let Some(object) = missed.pop() {
-                    return Some((object, (receiver, objects, missed)));
-                }
-                match receiver.recv().await {
-                    Ok(object) => return Some((object, (receiver, objects, missed))),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        missed = objects.get().map(references).unwrap_or_default();
+        stream::unfold(
+            state,
+            async |(mut receiver, objects, mut missed, everybody)| {
+                loop {
+                    if let Some(object) = missed.pop() {
+                        return Some((object, (receiver, objects, missed, everybody)));
                     }
-                    Err(broadcast::error::RecvError::Closed) => return None,
+                    match receiver.recv().await {
+                        Ok(object) => {
+                            return Some((object, (receiver, objects, missed, everybody)));
+                        }
+                        Err(broadcast::error::RecvError::Lagged(_)) => {
+                            let told = everybody.as_ref().map(|all| all.unbounded_send(()));
+                            if told.is_none_or(|told| told.is_err()) {
+                                missed = objects.get().map(references).unwrap_or_default();
+                            }
+                        }
+                        Err(broadcast::error::RecvError::Closed) => return None,
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 }
 
@@ -290,7 +318,7 @@ mod tests {
             most: Duration::from_secs(1),
         };
         let wake = Wake::default();
-        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(), pause));
+        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(None), pause));
         let (often, once) = (ObjectRef::new("often"), ObjectRef::new("once"));
         for _ in 0..100 {
             wake.call::<Tenant>(often.clone());

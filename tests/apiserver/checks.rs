@@ -29,7 +29,7 @@ fn refused() -> Value {
 }
 
 impl Operator {
-    pub async fn let_in(&self) -> usize {
+    pub async fn let_in(&self) -> u64 {
         checks::admit(&self.cx).await.unwrap()
     }
 

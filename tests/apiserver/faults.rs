@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use prowler_operator::api::{
     Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
+use prowler_operator::controllers::checks;
 use serde_json::json;
 
 use crate::support::faults::{Fault, Plan};
 use crate::support::operator::{
-    ACCOUNT, Operator, World, aws, scan_ended, scanning, unique, upload_ended,
+    ACCOUNT, Operator, World, aws, container, scan_ended, scanning, unique, upload_ended,
 };
 
 /// Rounds after which a scenario must have come to rest.
@@ -740,6 +741,35 @@ async fn a_scan_that_fails_once_and_is_published() {
 #[tokio::test]
 async fn a_scan_that_fails_for_good() {
     scan_survives(&[End::Failed(2, "Error")]).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_checked() {
+    Scenario {
+        prepare: async |operator: &Operator| {
+            let world = operator.tenant().await;
+            operator.provider(&world, "p", ACCOUNT).await;
+            world
+        },
+        act: async |_: &Operator, _: &World| {},
+        round: async |operator: &Operator, world: &World| {
+            operator.reload().await;
+            let _ = operator.alive(checks::admit(&operator.cx)).await;
+            operator.pass_all::<Provider>(world).await;
+            for job in operator.jobs(world).await {
+                if operator.pods_of(&job).await == 0 {
+                    let line = json!({ "connected": true }).to_string();
+                    let ended = json!({ "terminated": { "exitCode": 0, "message": line } });
+                    let status = json!({ "phase": "Succeeded",
+                                         "containerStatuses": [container("check", ended)] });
+                    operator.pod(&job, status).await;
+                }
+            }
+            operator.collect_garbage(world).await;
+        },
+    }
+    .survives()
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use prowler_operator::dispatch::check::{SCRIPT, Verdict};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use prowler_operator::domain::credentials::ways;
 use prowler_operator::domain::reason::Reason;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::demo::{Demo, OTHER, await_tenant, other_tenant, remove_other, wait_for};
 use crate::scanner::root;
@@ -164,6 +164,63 @@ fn accounts() -> String {
     )
 }
 
+/// The emulator as long as it looks at keys as AWS does; by itself it takes any.
+struct Guarded<'a>(&'a Demo);
+
+impl<'a> Guarded<'a> {
+    /// Keys of a user of its account, made before the door closes.
+    fn new(demo: &'a Demo) -> (Self, [String; 2]) {
+        let made = Self(demo).run(
+            "import boto3, json\n\
+             iam = boto3.client('iam', region_name='us-east-1', endpoint_url='http://127.0.0.1:5000',\n\
+                                aws_access_key_id='demo', aws_secret_access_key='demo')\n\
+             key = iam.create_access_key(UserName='bob')['AccessKey']\n\
+             print(json.dumps([key['AccessKeyId'], key['SecretAccessKey']]))",
+        );
+        let guarded = Self(demo);
+        guarded.look_at_keys_after("0");
+        (guarded, serde_json::from_str(&made).unwrap())
+    }
+
+    fn look_at_keys_after(&self, requests: &str) {
+        self.run(&format!(
+            "import urllib.request as r\n\
+             r.urlopen(r.Request('http://127.0.0.1:5000/moto-api/reset-auth', data=b'{requests}', method='POST'))"
+        ));
+    }
+
+    fn run(&self, python: &str) -> String {
+        let pod = [
+            "exec",
+            "--namespace",
+            "prowler-demo-aws",
+            "deployment/emulator",
+            "--",
+        ];
+        let command = ["python3", "-c", python];
+        self.0.kubectl(&[&pod[..], &command].concat())
+    }
+}
+
+impl Drop for Guarded<'_> {
+    fn drop(&mut self) {
+        self.look_at_keys_after("inf");
+    }
+}
+
+/// State and reason of the connection once a check has ended after `since`.
+fn connected(demo: &Demo, name: &str, than: &str) -> (String, String) {
+    wait_for("the connection check", 180, || {
+        let provider = demo.get(&["prowlerprovider", name, "--namespace", OTHER]);
+        let conditions = provider["status"]["conditions"].as_array()?.clone();
+        let found = conditions
+            .into_iter()
+            .find(|c| c["type"] == "Connected" && c["status"] != "Unknown")?;
+        let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (word("reason") != than).then(|| (word("status"), word("reason")))
+    })
+}
+
 #[test]
 fn connections_are_checked_on_the_cluster_without_a_scan() {
     let demo = Demo::up();
@@ -176,16 +233,40 @@ fn connections_are_checked_on_the_cluster_without_a_scan() {
         ("theirs", "False", "WrongAccount"),
         ("closed", "False", "AuthenticationFailed"),
     ] {
-        let found = wait_for("the connection check", 180, || {
-            let provider = demo.get(&["prowlerprovider", name, "--namespace", OTHER]);
-            let conditions = provider["status"]["conditions"].as_array()?.clone();
-            conditions
-                .into_iter()
-                .find(|c| c["type"] == "Connected" && c["status"] != "Unknown")
-        });
-        assert_eq!(found["status"], state, "{name}: {found}");
-        assert_eq!(found["reason"], reason, "{name}: {found}");
+        let found = connected(&demo, name, "");
+        assert_eq!(found, (state.to_owned(), reason.to_owned()), "{name}");
     }
+
+    // Keys that AWS does not know, and then some that it does: each change is checked at once.
+    let (guarded, right) = Guarded::new(&demo);
+    let rotate = |id: &str, secret: &str| {
+        let data =
+            json!({ "stringData": { "aws_access_key_id": id, "aws_secret_access_key": secret } });
+        let patch = data.to_string();
+        demo.kubectl(&[
+            "patch",
+            "secret",
+            "keys",
+            "--namespace",
+            OTHER,
+            "--patch",
+            &patch,
+        ]);
+    };
+    rotate(
+        "AKIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    );
+    let refused = connected(&demo, "ours", "Succeeded");
+    assert_eq!(
+        refused,
+        ("False".to_owned(), "AuthenticationFailed".to_owned())
+    );
+    rotate(&right[0], &right[1]);
+    let accepted = connected(&demo, "ours", "AuthenticationFailed");
+    assert_eq!(accepted, ("True".to_owned(), "Succeeded".to_owned()));
+    drop(guarded);
+
     let jobs = wait_for("the Jobs to be gone", 60, || {
         let jobs = demo.list(&["jobs", "--namespace", OTHER]);
         jobs.is_empty().then_some(jobs.len())

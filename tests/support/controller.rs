@@ -72,11 +72,6 @@ impl Operator {
         client: &Client,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(
-            dir.path().join("config.yaml"),
-            "scanner: {image: 'localhost/scanner:1'}\nupload: {image: 'localhost/operator:1'}\n",
-        )
-        .unwrap();
         std::fs::write(dir.path().join("ca.crt"), server.ca()).unwrap();
         let secret: Secret = serde_json::from_value(json!({
             "metadata": { "name": "prowler-operator-installation" },
@@ -88,13 +83,22 @@ impl Operator {
             .await
             .unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        Self {
+        let operator = Self {
             kubeconfig: server.kubeconfig(),
             user_url: database.user_url(),
             admin_url: database.admin_url(),
             port: listener.local_addr().unwrap().port(),
             dir,
-        }
+        };
+        operator.configure("localhost/scanner:1");
+        operator
+    }
+
+    /// Has the next start run scans in this image.
+    pub fn configure(&self, scanner: &str) {
+        let config =
+            format!("scanner: {{image: '{scanner}'}}\nupload: {{image: 'localhost/operator:1'}}\n");
+        std::fs::write(self.dir.path().join("config.yaml"), config).unwrap();
     }
 
     pub fn start(&self) -> Running {

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _, future};
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
@@ -18,6 +19,7 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog;
 use super::read::{self, Read};
 use super::waiting::Waiting;
 use crate::api::{
@@ -59,15 +61,17 @@ fn controller<K: Reconcile + Wakes>(
         .reflect(writer);
     let (changed, lists) = triggers(events);
     cx.wake.remember::<K>(reader.clone());
-    let (one, all, called) = (waiting.clone(), waiting.clone(), waiting.clone());
+    let (one, called) = (waiting.clone(), waiting.clone());
     let objects = reader.clone();
     let changed = changed.inspect_ok(move |object| one.called(&ObjectRef::from_obj(object)));
-    let lists = lists.inspect(move |()| {
-        for object in objects.state() {
-            all.called(&ObjectRef::from_obj(&*object));
-        }
+    let (missed, all_called) = mpsc::unbounded();
+    let everything = stream::select(lists, all_called).map(move |()| {
+        let all = objects.state();
+        all.iter()
+            .map(|object| ObjectRef::from_obj(&**object))
+            .collect()
     });
-    let calls = cx.wake.listen::<K>().map(move |object| {
+    let calls = cx.wake.listen_or::<K>(missed).map(move |object| {
         called.called(&object);
         let mut guarded = ObjectRef::<DeserializeGuard<K>>::new(&object.name);
         guarded.namespace = object.namespace;
@@ -79,7 +83,7 @@ fn controller<K: Reconcile + Wakes>(
                 .concurrency(watching.concurrency)
                 .debounce(Duration::from_millis(50)),
         )
-        .reconcile_all_on(lists)
+        .reconcile_on(backlog::fed(everything, waiting.clone()))
         .reconcile_on(calls)
 }
 
@@ -307,7 +311,6 @@ where
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use futures::channel::mpsc;
 
     use super::*;
 

@@ -10,6 +10,16 @@ use crate::store::{AdminStore, StoreError};
 /// A check that nobody has ended for so long is given up: its Job has a shorter deadline.
 pub const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_mins(20);
 
+/// What became of letting checks in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// How many were let in.
+    pub count: u64,
+    /// Those that hold a place and have no Job yet: let in just now, or before by somebody who
+    /// never learned it.
+    pub without_job: Vec<Admitted>,
+}
+
 /// A check that was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
@@ -24,7 +34,7 @@ pub async fn admit(
     admin: &AdminStore,
     parallelism: i32,
     now: Timestamp,
-) -> Result<Vec<Admitted>, StoreError> {
+) -> Result<Admission, StoreError> {
     let mut tx = admin.begin().await?;
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('prowler.checks', 0))")
         .execute(tx.conn())
@@ -56,7 +66,7 @@ pub async fn admit(
     )
     .execute(tx.conn())
     .await?;
-    let rows = sqlx::query!(
+    let count = sqlx::query!(
         r#"with due as (
              select c.tenant_id, c.provider_id, c.urgent, c.due_at,
                row_number() over (partition by c.tenant_id order by c.urgent desc, c.due_at, c.provider_id)
@@ -77,24 +87,32 @@ pub async fn admit(
            )
            update connection_checks c set
              slot = f.n, number = c.number + 1, running_subject = c.subject, started_at = $1
-           from chosen d join free f on f.place = d.place, providers p
-           where c.tenant_id = d.tenant_id and c.provider_id = d.provider_id
-             and p.tenant_id = c.tenant_id and p.id = c.provider_id
-           returning c.provider_id, p.namespace, p.name"#,
+           from chosen d join free f on f.place = d.place
+           where c.tenant_id = d.tenant_id and c.provider_id = d.provider_id"#,
         now.to_sqlx() as _,
         parallelism,
+    )
+    .execute(tx.conn())
+    .await?
+    .rows_affected();
+    let rows = sqlx::query!(
+        "select c.provider_id, p.namespace, p.name
+         from connection_checks c
+         join providers p on p.tenant_id = c.tenant_id and p.id = c.provider_id
+         where c.slot is not null and c.job_uid is null",
     )
     .fetch_all(tx.conn())
     .await?;
     tx.commit().await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Admitted {
-            provider: ProviderId(row.provider_id),
-            name: ObjectName {
-                namespace: row.namespace,
-                name: row.name,
-            },
-        })
-        .collect())
+    let admitted = rows.into_iter().map(|row| Admitted {
+        provider: ProviderId(row.provider_id),
+        name: ObjectName {
+            namespace: row.namespace,
+            name: row.name,
+        },
+    });
+    Ok(Admission {
+        count,
+        without_job: admitted.collect(),
+    })
 }
