@@ -207,7 +207,8 @@ pub async fn connection(
 }
 
 /// Writes only what was found of the connection; never the whole row, which would undo a deletion
-/// that came in between.
+/// that came in between. Without its fingerprint the row is read again, by whoever is there then,
+/// until the object shows what was found.
 pub async fn set_connection(
     tx: &mut TenantTx,
     provider: ProviderId,
@@ -218,7 +219,7 @@ pub async fn set_connection(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "update providers set connected = $3, connection_reason = $4, connection_message = $5,
-           connection_last_checked_at = $6
+           connection_last_checked_at = $6, fingerprint = 0
          where tenant_id = $1 and id = $2 and not is_deleted",
         tx.tenant().0,
         provider.0,
