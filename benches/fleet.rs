@@ -238,6 +238,7 @@ impl Place {
         let running = self.operator.start();
         let new = until_ready(&self.ready, self.count, started, &self.operator).await;
         let memory = running.memory();
+        eprintln!("{}\n{}", self.operator.passes().await, self.operator.log());
         let jobs = Api::<Job>::all(self.client.clone());
         let jobs = jobs.list(&ListParams::default()).await.unwrap().items.len();
         drop(running);
@@ -376,6 +377,7 @@ impl Place {
             .waits(self.count + NEW, async || !all.is_finished())
             .await;
         let all = tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap();
+        eprintln!("{}\n{}", self.operator.passes().await, self.operator.log());
         let said = |waits: &[Duration]| {
             let (half, most) = (seconds(at(waits, 50)), seconds(at(waits, 99)));
             format!("p50 {half}, p99 {most}")
@@ -428,6 +430,7 @@ impl Place {
             };
             waits.push(since - begun);
         }
+        eprintln!("waits in order: {waits:.1?}");
         waits.sort();
         waits
     }

@@ -76,6 +76,17 @@ pub struct Standing {
     pub expires: Option<Timestamp>,
 }
 
+impl Standing {
+    /// Of a row that was just made.
+    pub fn new(wish: Wish) -> Self {
+        Self {
+            running: None,
+            awaited: wish.interval_seconds > 0,
+            expires: None,
+        }
+    }
+}
+
 /// How a Provider stands with its checks.
 pub async fn standing(tx: &mut TenantTx, provider: ProviderId) -> Result<Standing, StoreError> {
     let row = sqlx::query!(

@@ -23,7 +23,7 @@ use crate::domain::limits::{Ceilings, Images};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
 use crate::store::admin::ownership::Mirror;
-use crate::store::checks::{self, Running, Wish};
+use crate::store::checks::{self, Running, Standing, Wish};
 use crate::store::providers::{self, ProviderRecord, Stored};
 use crate::store::{Change, scans};
 
@@ -148,7 +148,11 @@ impl Provider {
                         let last = scans::last_of(&mut tx, id).await?;
                         (last, checks::connection(&mut tx, id).await?)
                     };
-                    let standing = checks::standing(&mut tx, id).await?;
+                    let standing = if change == Change::Created {
+                        Standing::new(wish)
+                    } else {
+                        checks::standing(&mut tx, id).await?
+                    };
                     tx.commit().await?;
                     if urgent {
                         cx.wake.checks.notify_one();

@@ -1,6 +1,6 @@
 //! Objects that are looked at again though nothing of them changed: all of a kind, after each list
-//! of its watch. They are fed to the queue a little at a time, so that what a user changes
-//! meanwhile waits half a second and not for ten thousand others.
+//! of its watch. They are fed to the queue in batches of about half a second, so that what a user
+//! changes meanwhile waits for one of these and not for ten thousand others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,7 +38,7 @@ where
                         // All of the kind again: those that still wait are among them.
                         pending = more.into();
                     }
-                    () = waiting.room() => {}
+                    () = waiting.begins() => {}
                     () = tokio::time::sleep(AT_LEAST_EVERY) => {}
                 }
             }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_is_fed_as_fast_as_passes_begin_and_counted_from_the_first() {
+    async fn a_list_comes_in_batches_each_when_the_one_before_is_done() {
         const ALL: usize = 1000;
         let (depth, (sender, lists)) = (Gauge::default(), mpsc::unbounded());
         let waiting = Waiting::new(depth.clone());
@@ -69,37 +69,47 @@ mod tests {
         sender
             .unbounded_send((0..ALL).map(object).collect())
             .unwrap();
-        let mut queued = Vec::new();
-        while let Some(Some(object)) = fed.next().now_or_never() {
-            queued.push(object);
+        let mut sizes = Vec::new();
+        while sizes.iter().sum::<usize>() < ALL {
+            let mut batch = Vec::new();
+            while let Some(Some(object)) = fed.next().now_or_never() {
+                batch.push(object);
+            }
+            let seen: usize = sizes.iter().sum();
+            let waits = i64::try_from(ALL - seen).unwrap();
+            assert_eq!(depth.get(), waits, "those outside count too");
+            let (last, others) = batch.split_last().unwrap();
+            for object in others {
+                waiting.begun(object);
+            }
+            // As long as one of them waits no other comes.
+            assert!(fed.next().now_or_never().is_none());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            waiting.begun(last);
+            sizes.push(batch.len());
         }
-        assert!((10..200).contains(&queued.len()), "{}", queued.len());
-        assert_eq!(depth.get(), 1000, "those that wait outside count too");
-        let first = queued.len();
-        // Slow passes: no more come in than begin.
-        for object in queued.drain(..10) {
-            waiting.begun(&object);
-        }
-        while let Ok(Some(object)) =
-            tokio::time::timeout(Duration::from_millis(1), fed.next()).await
-        {
-            queued.push(object);
-        }
-        assert_eq!(queued.len(), first);
-        // Fast ones: the queue grows with them.
-        let mut seen = first + 10;
-        let mut rounds = 0;
-        while seen < ALL {
-            for object in queued.drain(..) {
+        // Passes that are quickly done make larger ones.
+        assert!(sizes.len() < 6 && sizes[1] > 2 * sizes[0], "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn slow_passes_make_small_batches() {
+        let (sender, lists) = mpsc::unbounded();
+        let waiting = Waiting::new(Gauge::default());
+        let mut fed = Box::pin(fed(lists, waiting.clone()));
+        sender
+            .unbounded_send((0..200).map(object).collect())
+            .unwrap();
+        for _ in 0..2 {
+            let mut batch = Vec::new();
+            while let Some(Some(object)) = fed.next().now_or_never() {
+                batch.push(object);
+            }
+            assert_eq!(batch.len(), 16);
+            tokio::time::sleep(Duration::from_millis(550)).await;
+            for object in batch {
                 waiting.begun(&object);
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            while let Some(Some(object)) = fed.next().now_or_never() {
-                queued.push(object);
-                seen += 1;
-            }
-            rounds += 1;
-            assert!(rounds < 12, "{seen} after {rounds} rounds");
         }
     }
 
@@ -113,15 +123,11 @@ mod tests {
             .unwrap();
         while fed.next().now_or_never().is_some() {}
         sender.unbounded_send(vec![object(7)]).unwrap();
-        drop(sender);
-        let mut last = None;
+        assert!(fed.next().now_or_never().is_none(), "the first is not done");
         for number in 0..500 {
             waiting.begun(&object(number));
         }
-        while let Ok(Some(object)) = tokio::time::timeout(Duration::from_secs(1), fed.next()).await
-        {
-            last = Some(object);
-        }
-        assert_eq!(last, Some(object(7)));
+        assert_eq!(fed.next().await, Some(object(7)));
+        assert!(fed.next().now_or_never().is_none());
     }
 }

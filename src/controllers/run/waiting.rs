@@ -25,17 +25,19 @@ struct State {
     called: HashSet<Place>,
     /// How many are kept out of the queue until it has room.
     later: usize,
-    /// When the passes of this stretch were begun to be counted, and how many have begun.
+    /// When the last batch was let in, and how many passes have begun since.
     since: Instant,
     begun: usize,
-    /// How many may wait in the queue.
-    room: usize,
+    /// How many of it may still come.
+    batch: usize,
 }
 
-/// A stretch over which the pace is taken.
-const STRETCH: Duration = Duration::from_millis(250);
-/// That many may wait in any case.
-const LEAST: usize = 64;
+/// A batch is what is done in this time at the pace of the one before.
+const BATCH: Duration = Duration::from_millis(500);
+/// As small as the first one.
+const LEAST: usize = 16;
+/// Changes that never end do not keep the next batch out for ever.
+const LATEST: Duration = Duration::from_secs(2);
 
 /// Namespace and name.
 type Place = (Option<String>, String);
@@ -51,7 +53,7 @@ impl Waiting {
             later: 0,
             since: Instant::now(),
             begun: 0,
-            room: LEAST,
+            batch: LEAST,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -79,21 +81,26 @@ impl Waiting {
         self.change(|state| std::mem::replace(&mut state.later, count) != count);
     }
 
-    /// Whether another one may join the queue: what is in it is done in about half a second, at
-    /// the pace of late.
+    /// Whether another of those outside may join the queue. They come in batches, each when the
+    /// one before is done: the queue has no order that could be relied on, and whoever is in it
+    /// when others keep coming may be the last of all.
     pub(super) fn has_room(&self) -> bool {
         let mut state = self.lock();
-        if state.since.elapsed() >= STRETCH {
-            state.room = LEAST.max(2 * state.begun);
+        let since = state.since.elapsed();
+        if state.batch == 0 && (state.called.is_empty() || since > LATEST) {
+            let begun = u32::try_from(state.begun).unwrap_or(u32::MAX);
+            let next = BATCH.saturating_mul(begun).as_micros() / since.as_micros().max(1);
+            state.batch = LEAST.max(usize::try_from(next).unwrap_or(usize::MAX));
             state.begun = 0;
             state.since = Instant::now();
         }
-        // A stretch that goes faster than the last one need not wait for its end.
-        state.called.len() < state.room.max(2 * state.begun)
+        let has_room = state.batch > 0;
+        state.batch = state.batch.saturating_sub(1);
+        has_room
     }
 
     /// Waits until a pass begins.
-    pub(super) async fn room(&self) {
+    pub(super) async fn begins(&self) {
         self.begun.notified().await;
     }
 
