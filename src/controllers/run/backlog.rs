@@ -64,7 +64,7 @@ mod tests {
     async fn a_list_comes_in_batches_each_when_the_one_before_is_done() {
         const ALL: usize = 1000;
         let (depth, (sender, lists)) = (Gauge::default(), mpsc::unbounded());
-        let waiting = Waiting::new(depth.clone());
+        let waiting = Waiting::new(depth.clone(), Duration::ZERO);
         let mut fed = Box::pin(fed(lists, waiting.clone()));
         sender
             .unbounded_send((0..ALL).map(object).collect())
@@ -92,31 +92,39 @@ mod tests {
         assert!(sizes.len() < 6 && sizes[1] > 2 * sizes[0], "{sizes:?}");
     }
 
-    #[tokio::test]
-    async fn slow_passes_make_small_batches() {
+    /// The second batch where the first took this long, in a queue with this debounce.
+    async fn second_batch(debounce: Duration) -> usize {
         let (sender, lists) = mpsc::unbounded();
-        let waiting = Waiting::new(Gauge::default());
+        let waiting = Waiting::new(Gauge::default(), debounce);
         let mut fed = Box::pin(fed(lists, waiting.clone()));
         sender
             .unbounded_send((0..200).map(object).collect())
             .unwrap();
+        let mut size = 0;
         for _ in 0..2 {
             let mut batch = Vec::new();
             while let Some(Some(object)) = fed.next().now_or_never() {
                 batch.push(object);
             }
-            assert_eq!(batch.len(), 16);
+            size = batch.len();
             tokio::time::sleep(Duration::from_millis(550)).await;
             for object in batch {
                 waiting.begun(&object);
             }
         }
+        size
+    }
+
+    #[tokio::test]
+    async fn slow_passes_make_small_batches_and_a_long_debounce_does_not() {
+        assert_eq!(second_batch(Duration::from_millis(50)).await, 16);
+        assert!(second_batch(Duration::from_millis(500)).await > 50);
     }
 
     #[tokio::test]
     async fn a_list_that_comes_again_takes_the_place_of_the_one_before() {
         let (sender, lists) = mpsc::unbounded();
-        let waiting = Waiting::new(Gauge::default());
+        let waiting = Waiting::new(Gauge::default(), Duration::ZERO);
         let mut fed = Box::pin(fed(lists, waiting.clone()));
         sender
             .unbounded_send((0..500).map(object).collect())

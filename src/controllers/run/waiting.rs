@@ -19,6 +19,8 @@ pub(super) struct Waiting {
     state: Arc<Mutex<State>>,
     begun: Arc<Notify>,
     depth: Gauge,
+    /// How long each object rests in the queue, whatever the pace.
+    debounce: Duration,
 }
 
 struct State {
@@ -36,6 +38,8 @@ struct State {
 const BATCH: Duration = Duration::from_millis(500);
 /// As small as the first one.
 const LEAST: usize = 16;
+/// What is done sooner says nothing of a pace.
+const SHORTEST: Duration = Duration::from_millis(5);
 /// Changes that never end do not keep the next batch out for ever.
 const LATEST: Duration = Duration::from_secs(2);
 
@@ -47,7 +51,7 @@ fn place<K: Resource>(object: &ObjectRef<K>) -> Place {
 }
 
 impl Waiting {
-    pub(super) fn new(depth: Gauge) -> Self {
+    pub(super) fn new(depth: Gauge, debounce: Duration) -> Self {
         let state = State {
             called: HashSet::new(),
             later: 0,
@@ -59,6 +63,7 @@ impl Waiting {
             state: Arc::new(Mutex::new(state)),
             begun: Arc::default(),
             depth,
+            debounce,
         }
     }
 
@@ -89,7 +94,8 @@ impl Waiting {
         let since = state.since.elapsed();
         if state.batch == 0 && (state.called.is_empty() || since > LATEST) {
             let begun = u32::try_from(state.begun).unwrap_or(u32::MAX);
-            let next = BATCH.saturating_mul(begun).as_micros() / since.as_micros().max(1);
+            let worked = since.saturating_sub(self.debounce).max(SHORTEST);
+            let next = BATCH.saturating_mul(begun).as_micros() / worked.as_micros();
             state.batch = LEAST.max(usize::try_from(next).unwrap_or(usize::MAX));
             state.begun = 0;
             state.since = Instant::now();
@@ -125,7 +131,7 @@ mod tests {
     #[test]
     fn an_object_waits_once_however_often_it_is_called() {
         let depth = Gauge::default();
-        let waiting = Waiting::new(depth.clone());
+        let waiting = Waiting::new(depth.clone(), Duration::ZERO);
         let of = |name: &str| ObjectRef::<Scan>::new(name).within("n");
         waiting.called(&of("a"));
         waiting.called(&of("b"));

@@ -43,6 +43,12 @@ pub(super) struct Watching {
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// An object rests so long before its pass, so that changes which come together are looked at
+/// together.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// The same for kinds that are called in bursts, once for each Provider stored.
+const LONG_DEBOUNCE: Duration = Duration::from_millis(500);
+
 /// What `kubectl apply` keeps of what it applied: the object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -81,7 +87,7 @@ fn controller<K: Reconcile + Wakes>(
         .with_config(
             Config::default()
                 .concurrency(watching.concurrency)
-                .debounce(Duration::from_millis(50)),
+                .debounce(DEBOUNCE),
         )
         .reconcile_on(backlog::fed(everything, waiting.clone()))
         .reconcile_on(calls)
@@ -197,28 +203,27 @@ pub(super) fn all(cx: &Arc<Context>, watching: &Watching) -> Vec<Task> {
 }
 
 fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, watching: &Watching) -> Task {
-    // Calls for these come in bursts, one for each provider stored.
     let config = Config::default()
         .concurrency(watching.concurrency.min(4))
-        .debounce(Duration::from_millis(500));
-    let waiting = waiting::<K>(cx);
+        .debounce(LONG_DEBOUNCE);
+    let waiting = waiting::<K>(cx, LONG_DEBOUNCE);
     let controller = controller::<K>(cx, watching, &waiting).with_config(config);
     start(controller, cx, watching, waiting)
 }
 
-fn waiting<K: Reconcile>(cx: &Context) -> Waiting {
-    Waiting::new(cx.metrics.queue_depth(K::KIND))
+fn waiting<K: Reconcile>(cx: &Context, debounce: Duration) -> Waiting {
+    Waiting::new(cx.metrics.queue_depth(K::KIND), debounce)
 }
 
 fn providers(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let waiting = waiting::<Provider>(cx);
+    let waiting = waiting::<Provider>(cx, DEBOUNCE);
     let providers = controller::<Provider>(cx, watching, &waiting);
     let providers = with_pods(providers, cx, &waiting, check::QUEUE, check::PROVIDER_NAME);
     start(providers, cx, watching, waiting)
 }
 
 fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let waiting = waiting::<Tenant>(cx);
+    let waiting = waiting::<Tenant>(cx, DEBOUNCE);
     let called = waiting.clone();
     let tenants = controller::<Tenant>(cx, watching, &waiting);
     let objects = tenants.store();
@@ -253,7 +258,7 @@ fn tenants(cx: &Arc<Context>, watching: &Watching) -> Task {
 }
 
 fn scans(cx: &Arc<Context>, watching: &Watching) -> Task {
-    let waiting = waiting::<Scan>(cx);
+    let waiting = waiting::<Scan>(cx, DEBOUNCE);
     let scans = controller::<Scan>(cx, watching, &waiting);
     let scans = with_pods(scans, cx, &waiting, job::QUEUE, SCAN_NAME);
     start(scans, cx, watching, waiting)
