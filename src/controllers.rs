@@ -10,6 +10,7 @@ pub mod checks;
 pub mod credentials;
 mod dependencies;
 pub mod driver;
+pub mod echoes;
 pub mod error;
 mod installation;
 pub mod integration;
@@ -83,6 +84,8 @@ pub struct Context {
     pub mirrors: mirrors::Mirrors,
     /// Whether tenants are kept apart, as the canary last found.
     pub isolation: isolation::Isolation,
+    /// Which changes are our own.
+    pub echoes: echoes::Echoes,
     /// Namespaces known to have no network policy of ours.
     pub open_namespaces: network::Open,
     /// Calls for passes that no watch would bring.

@@ -33,6 +33,10 @@ pub type StatusOf<K> = <K as HasStatus>::Status;
 
 /// A kind the operator converges.
 pub trait Reconcile: Kind + HasApi {
+    /// Whether a pass that wrote its status has nothing to learn from seeing it. True of kinds
+    /// whose status changes far more often than anything else of them.
+    const IGNORES_ECHO: bool = false;
+
     /// Makes the world match the spec and fills in `status`. Safe to repeat from any point.
     fn apply(
         &self,
@@ -343,7 +347,12 @@ async fn write<K: Reconcile>(
         .patch_status(&object.name_any(), &params, &Patch::Merge(&patch))
         .await
     {
-        Ok(_) => Ok(Written::Yes),
+        Ok(written) => {
+            if K::IGNORES_ECHO {
+                cx.echoes.wrote(&written);
+            }
+            Ok(Written::Yes)
+        }
         Err(error) if is_not_found(&error) => Ok(Written::NotFound),
         Err(error) => Err(error.into()),
     }

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use self::upkeep::retry;
 use super::wake::Wake;
 use super::{
-    Context, Settings, admission, checks, installation, isolation, mirrors, network, references,
-    tenancy,
+    Context, Settings, admission, checks, echoes, installation, isolation, mirrors, network,
+    references, tenancy,
 };
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
@@ -155,6 +155,7 @@ async fn work(
             references: references::References::default(),
             mirrors: mirrors::Mirrors::default(),
             isolation: isolation::Isolation::default(),
+            echoes: echoes::Echoes::default(),
             open_namespaces: network::Open::default(),
             wake: Wake::default(),
         })

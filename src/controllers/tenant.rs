@@ -29,6 +29,9 @@ use crate::store::{Change, providers, scans};
 const SHOWN: usize = 100;
 
 impl Reconcile for Tenant {
+    // Counted anew with each of its Providers and scans.
+    const IGNORES_ECHO: bool = true;
+
     async fn apply(&self, status: &mut TenantStatus, cx: &Context) -> Result<Outcome, Error> {
         let name = self.name_any();
         let id = cx.installation.tenant(&name);

@@ -916,6 +916,7 @@ fn context(
         references: controllers::references::References::default(),
         mirrors: controllers::mirrors::Mirrors::default(),
         isolation: controllers::isolation::Isolation::default(),
+        echoes: controllers::echoes::Echoes::default(),
         open_namespaces: controllers::network::Open::default(),
         wake: controllers::wake::Wake::default(),
     })

@@ -67,8 +67,10 @@ fn controller<K: Reconcile + Wakes>(
         .reflect(writer);
     let (changed, lists) = triggers(events);
     cx.wake.remember::<K>(reader.clone());
-    let (one, called) = (waiting.clone(), waiting.clone());
+    let (one, called, heard) = (waiting.clone(), waiting.clone(), cx.clone());
     let objects = reader.clone();
+    let changed = changed
+        .try_filter(move |object| future::ready(!(K::IGNORES_ECHO && heard.echoes.is_own(object))));
     let changed = changed.inspect_ok(move |object| one.called(&ObjectRef::from_obj(object)));
     let (missed, all_called) = mpsc::unbounded();
     let everything = stream::select(lists, all_called).map(move |()| {
