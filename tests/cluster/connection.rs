@@ -185,7 +185,7 @@ impl<'a> Guarded<'a> {
     fn look_at_keys_after(&self, requests: &str) {
         self.run(&format!(
             "import urllib.request as r\n\
-             r.urlopen(r.Request('http://127.0.0.1:5000/moto-api/reset-auth', data=b'{requests}', method='POST'))"
+             r.urlopen(r.Request('http://127.0.0.1:5000/moto-api/reset-auth', data=b'{requests}', method='POST', headers={{'Content-Type': 'text/plain'}}))"
         ));
     }
 
