@@ -184,22 +184,11 @@ impl Wake {
     }
 
     /// The calls for one kind, as a stream for its controller: the first for an object at once,
-    /// those that come while its pause lasts as one at its end.
-    pub fn listen<K: Wakes>(&self) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        self.paced_calls(None)
-    }
-
-    /// The same, but that a listener that fell behind is told so, and calls every object itself.
-    pub fn listen_or<K: Wakes>(
+    /// those that come while its pause lasts as one at its end. A listener that fell behind does
+    /// not know whom it missed: it is told so by `missed`, and to call every object of the kind.
+    pub fn listen<K: Wakes>(
         &self,
         missed: mpsc::UnboundedSender<()>,
-    ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        self.paced_calls(Some(missed))
-    }
-
-    fn paced_calls<K: Wakes>(
-        &self,
-        missed: Option<mpsc::UnboundedSender<()>>,
     ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
         let calls = self.calls(missed);
         match K::PAUSE {
@@ -208,41 +197,24 @@ impl Wake {
         }
     }
 
-    /// Every single call. A listener that fell behind does not know whom it missed: it is told
-    /// to call every object, or does that here.
+    /// Every single call.
     fn calls<K: Wakes>(
         &self,
-        everybody: Option<mpsc::UnboundedSender<()>>,
+        missed: mpsc::UnboundedSender<()>,
     ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-        let channel = K::channel(self);
-        let state = (
-            channel.sender.subscribe(),
-            channel.objects.clone(),
-            Vec::new(),
-            everybody,
-        );
-        stream::unfold(
-            state,
-            async |(mut receiver, objects, mut missed, everybody)| {
-                loop {
-                    if let Some(object) = missed.pop() {
-                        return Some((object, (receiver, objects, missed, everybody)));
+        let state = (K::channel(self).sender.subscribe(), missed);
+        stream::unfold(state, async |(mut receiver, missed)| {
+            loop {
+                match receiver.recv().await {
+                    Ok(object) => return Some((object, (receiver, missed))),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        // An error means that nobody listens, which happens only while stopping.
+                        let _ = missed.unbounded_send(());
                     }
-                    match receiver.recv().await {
-                        Ok(object) => {
-                            return Some((object, (receiver, objects, missed, everybody)));
-                        }
-                        Err(broadcast::error::RecvError::Lagged(_)) => {
-                            let told = everybody.as_ref().map(|all| all.unbounded_send(()));
-                            if told.is_none_or(|told| told.is_err()) {
-                                missed = objects.get().map(references).unwrap_or_default();
-                            }
-                        }
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
                 }
-            },
-        )
+            }
+        })
     }
 }
 
@@ -293,10 +265,6 @@ fn paced<K: Wakes>(
     )
 }
 
-fn references<K: Wakes>(objects: &Store<DeserializeGuard<K>>) -> Vec<ObjectRef<K>> {
-    objects.state().iter().map(|o| reference(&**o)).collect()
-}
-
 fn reference<K: Wakes>(object: &DeserializeGuard<K>) -> ObjectRef<K> {
     let mut reference = ObjectRef::<K>::new(&object.name_any());
     reference.namespace = object.namespace();
@@ -318,7 +286,7 @@ mod tests {
             most: Duration::from_secs(1),
         };
         let wake = Wake::default();
-        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(None), pause));
+        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(mpsc::unbounded().0), pause));
         let (often, once) = (ObjectRef::new("often"), ObjectRef::new("once"));
         for _ in 0..100 {
             wake.call::<Tenant>(often.clone());
@@ -351,7 +319,7 @@ mod tests {
         }
         let wake = Wake::default();
         wake.remember::<Provider>(reader);
-        let mut calls = std::pin::pin!(wake.listen::<Provider>());
+        let mut calls = std::pin::pin!(wake.listen::<Provider>(mpsc::unbounded().0));
         let mut called = Vec::new();
         for share in 0..7 {
             wake.call_share(share, 7);

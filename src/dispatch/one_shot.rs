@@ -71,10 +71,8 @@ impl OneShot<'_> {
 
     /// Ours last: a value of the chart cannot hide a pod from the watch.
     fn pod_labels(&self, config: &FileConfig) -> BTreeMap<String, String> {
-        let identity = self.run.pod_labels.iter();
-        let identity = identity.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let mut labels = config.scanner.pod_labels.clone();
-        labels.extend(identity);
+        labels.extend(pod::texts(&self.run.pod_labels));
         labels.extend(self.labels.clone());
         labels
     }

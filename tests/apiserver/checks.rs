@@ -9,20 +9,14 @@ use prowler_operator::controllers::checks;
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::operator::{ACCOUNT, Operator, Placed, World, container, unique};
-
-/// Status of a pod whose check said this.
-fn answered(line: &Value) -> Value {
-    let ended = json!({ "terminated": { "exitCode": 0, "message": line.to_string() } });
-    json!({ "phase": "Succeeded", "containerStatuses": [container("check", ended)] })
-}
+use crate::support::operator::{ACCOUNT, Operator, Placed, World, check_said, container, unique};
 
 fn reached() -> Value {
-    answered(&json!({ "connected": true }))
+    check_said(&json!({ "connected": true }))
 }
 
 fn refused() -> Value {
-    answered(
+    check_said(
         &json!({ "connected": false, "error": "AWSInvalidAccessKeyIdError",
                       "message": "The security token included in the request is invalid." }),
     )
@@ -153,7 +147,7 @@ async fn a_connection_that_turns_is_told_once_each_time() {
     operator.provider(&world, "production", ACCOUNT).await;
     let throttled = || {
         let message = "Rate exceeded (Service: Sts, Status Code: 429)";
-        answered(&json!({ "connected": false, "error": "ClientError", "message": message }))
+        check_said(&json!({ "connected": false, "error": "ClientError", "message": message }))
     };
     for status in [
         reached(),

@@ -8,7 +8,7 @@ use prowler_operator::domain::clock::Clock as _;
 use serde_json::json;
 
 use crate::support::credentials::{pfx, token};
-use crate::support::operator::{Operator, World, container};
+use crate::support::operator::{Operator, World, check_said};
 
 const DAY: i64 = 86_400;
 const VERCEL: &str = "team_prowler1234567890abcd";
@@ -192,11 +192,8 @@ async fn what_only_the_check_can_open_tells_its_end_by_the_check() {
         assert_eq!(operator.let_in().await, 1);
         let job = operator.check_of(&world, "office").await;
         let end = operator.clock.now().as_second() + seconds;
-        let line = json!({ "connected": true, "expires": end }).to_string();
-        let ended = json!({ "terminated": { "exitCode": 0, "message": line } });
-        let status =
-            json!({ "phase": "Succeeded", "containerStatuses": [container("check", ended)] });
-        operator.pod(&job, status).await;
+        let said = check_said(&json!({ "connected": true, "expires": end }));
+        operator.pod(&job, said).await;
     };
     check(20 * DAY + 60).await;
     assert_eq!(operator.life(&world, "office").await, ok(20, true));

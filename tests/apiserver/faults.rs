@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::support::faults::{Fault, Plan};
 use crate::support::operator::{
-    ACCOUNT, Operator, World, aws, container, scan_ended, scanning, unique, upload_ended,
+    ACCOUNT, Operator, World, aws, check_said, scan_ended, scanning, unique, upload_ended,
 };
 
 /// Rounds after which a scenario must have come to rest.
@@ -748,11 +748,7 @@ async fn a_scan_that_fails_for_good() {
 #[tokio::test]
 async fn a_connection_that_is_checked() {
     Scenario {
-        prepare: async |operator: &Operator| {
-            let world = operator.tenant().await;
-            operator.provider(&world, "p", ACCOUNT).await;
-            world
-        },
+        prepare: one_provider,
         act: async |_: &Operator, _: &World| {},
         round: async |operator: &Operator, world: &World| {
             operator.reload().await;
@@ -767,11 +763,8 @@ async fn a_connection_that_is_checked() {
                         .delete::<Job>(&world.namespace, &job.name_any())
                         .await;
                 } else if operator.pods_of(&job).await == 0 {
-                    let line = json!({ "connected": true }).to_string();
-                    let ended = json!({ "terminated": { "exitCode": 0, "message": line } });
-                    let status = json!({ "phase": "Succeeded",
-                                         "containerStatuses": [container("check", ended)] });
-                    operator.pod(&job, status).await;
+                    let said = check_said(&json!({ "connected": true }));
+                    operator.pod(&job, said).await;
                 }
             }
             operator.collect_garbage(world).await;

@@ -2,6 +2,7 @@
 //! changes, and nothing otherwise.
 
 use futures::StreamExt as _;
+use futures::channel::mpsc;
 use futures::future::FutureExt as _;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
@@ -204,7 +205,7 @@ async fn tenants_are_called_when_the_answer_changes_and_only_then() {
     let tenant: Tenant = operator.get("", &world.tenant).await;
     writer.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(tenant))));
     operator.cx.wake.remember::<Tenant>(reader);
-    let mut calls = std::pin::pin!(operator.cx.wake.listen::<Tenant>());
+    let mut calls = std::pin::pin!(operator.cx.wake.listen::<Tenant>(mpsc::unbounded().0));
     assert!(isolation::look(&operator.cx).await);
     let called = calls.next().now_or_never().flatten().unwrap();
     assert_eq!(called.name, world.tenant);

@@ -1,5 +1,6 @@
 //! Providers: what is stored of a spec, and what is said of one that may not be.
 
+use futures::channel::mpsc;
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector;
@@ -409,7 +410,12 @@ async fn a_refused_provider_is_chosen_and_kept_as_its_object_says_by_now() {
     let groups = ProviderGroup::guarded(&operator.client, namespace);
     writer.apply_watcher_event(&Event::Apply(groups.get("group").await.unwrap()));
     operator.cx.wake.remember::<ProviderGroup>(known);
-    let mut calls = std::pin::pin!(operator.cx.wake.listen::<ProviderGroup>());
+    let mut calls = std::pin::pin!(
+        operator
+            .cx
+            .wake
+            .listen::<ProviderGroup>(mpsc::unbounded().0)
+    );
 
     operator
         .delete::<Secret>(namespace, "production-keys")

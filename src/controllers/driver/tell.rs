@@ -20,30 +20,15 @@ impl Context {
     ) where
         K: Resource<DynamicType = ()>,
     {
-        self.tell_of(object, type_, reason, action, note, None)
+        self.publish(object, &event(type_, reason, action, note))
             .await;
     }
 
-    /// The same, naming another object that has to do with it.
-    pub async fn tell_of<K>(
-        &self,
-        object: &K,
-        type_: EventType,
-        reason: Reason,
-        action: &str,
-        note: &str,
-        related: Option<ObjectReference>,
-    ) where
+    async fn publish<K>(&self, object: &K, event: &Event)
+    where
         K: Resource<DynamicType = ()>,
     {
-        let event = Event {
-            type_,
-            reason: reason.as_str().to_owned(),
-            action: action.to_owned(),
-            note: Some(note.to_owned()),
-            related,
-        };
-        if let Err(error) = self.events.publish(object, &event).await {
+        if let Err(error) = self.events.publish(object, event).await {
             tracing::debug!(%error, "an event was not published");
         }
     }
@@ -64,6 +49,16 @@ pub(super) async fn announce<K>(
         }
         Readiness::Stalled { reason, message } => (EventType::Warning, reason, message),
     };
-    cx.tell_of(object, type_, *reason, "Reconcile", message, related)
-        .await;
+    let event = event(type_, *reason, "Reconcile", message);
+    cx.publish(object, &Event { related, ..event }).await;
+}
+
+fn event(type_: EventType, reason: Reason, action: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.as_str().to_owned(),
+        action: action.to_owned(),
+        note: Some(note.to_owned()),
+        related: None,
+    }
 }

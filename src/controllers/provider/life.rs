@@ -57,14 +57,14 @@ impl Provider {
 
     /// Whether what the status says of the end is still so.
     pub(super) fn shows_life(&self, now: Timestamp) -> bool {
-        let life = self
-            .status
-            .as_ref()
-            .and_then(|status| status.credentials.as_ref());
-        life.is_none_or(|life| {
+        self.shown_life().is_none_or(|life| {
             let Time(end) = life.expires_at;
             now < end && life.days_left == days_until(end, now)
         })
+    }
+
+    fn shown_life(&self) -> Option<&CredentialsLife> {
+        self.status.as_ref()?.credentials.as_ref()
     }
 
     /// Counts the days, and says so when few are left.
@@ -72,12 +72,10 @@ impl Provider {
         let life = status.credentials.as_mut()?;
         let Time(end) = life.expires_at;
         life.days_left = days_until(end, now);
-        let shown = self
-            .status
-            .as_ref()
-            .and_then(|status| status.credentials.as_ref());
         // Others than those of before: their days count from the start.
-        let before = shown.filter(|shown| shown.expires_at == life.expires_at);
+        let before = self
+            .shown_life()
+            .filter(|shown| shown.expires_at == life.expires_at);
         let before = before.map_or(i64::MAX, |shown| shown.days_left);
         let left = life.days_left;
         if !TOLD.iter().any(|days| left <= *days && *days < before) {

@@ -79,7 +79,7 @@ fn controller<K: Reconcile + Wakes>(
             .map(|object| ObjectRef::from_obj(&**object))
             .collect()
     });
-    let calls = cx.wake.listen_or::<K>(missed).map(move |object| {
+    let calls = cx.wake.listen::<K>(missed).map(move |object| {
         called.called(&object);
         let mut guarded = ObjectRef::<DeserializeGuard<K>>::new(&object.name);
         guarded.namespace = object.namespace;

@@ -5,12 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::DIRECTORY;
-use super::material::{is_encrypted, rsa_key};
+use super::material::{is_encrypted, rsa_key, unpacked};
 use super::values::one_line;
 
 /// A file of several keys.
@@ -174,8 +172,7 @@ fn pem(text: &str) -> Option<String> {
     if is_pem(text) {
         return Some(text.to_owned());
     }
-    let packed: String = text.split_ascii_whitespace().collect();
-    let decoded = String::from_utf8(STANDARD.decode(packed).ok()?).ok()?;
+    let decoded = String::from_utf8(unpacked(text)?).ok()?;
     is_pem(&decoded).then_some(decoded)
 }
 
@@ -234,6 +231,9 @@ fn pass_phrase(text: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
     use crate::domain::credentials::samples::RSA;
 

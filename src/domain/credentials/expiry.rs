@@ -34,11 +34,6 @@ impl Expiry {
         [one, other].into_iter().flatten().min_by_key(|e| e.at)
     }
 
-    /// Whole days until the end, rounded down; 0 on the last day and ever after.
-    pub fn days_left(&self, now: Timestamp) -> i64 {
-        days_until(self.at, now)
-    }
-
     /// Whether what ends is known to be good for nothing at `now`. An annotation is only what
     /// somebody wrote, perhaps for the key before.
     pub fn is_over(&self, now: Timestamp) -> bool {

@@ -12,8 +12,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
-use x509_parser::der_parser;
-use x509_parser::parse_x509_certificate;
+use x509_parser::{der_parser, parse_x509_certificate};
 
 /// A private key in PEM that signs; without one, why not.
 pub(super) fn private_key(text: &str) -> Result<SignatureAlgorithm, &'static str> {
@@ -97,8 +96,7 @@ pub(super) fn certificate(pem: &[u8]) -> Result<Timestamp, &'static str> {
 /// A certificate with its key in Base64, as PKCS #12 or in PEM. PKCS #12 shows from without only
 /// what it is: when it ends, the check of the connection tells.
 pub(super) fn certificate_with_key(text: &str) -> Result<Option<Timestamp>, &'static str> {
-    let packed: String = text.split_ascii_whitespace().collect();
-    let content = STANDARD.decode(packed).map_err(|_| "is not base64")?;
+    let content = unpacked(text).ok_or("is not base64")?;
     if let Ok(text) = std::str::from_utf8(&content)
         && text.contains("-----BEGIN ")
     {
@@ -128,7 +126,7 @@ pub(super) fn token_end(token: &str) -> Option<Timestamp> {
     Timestamp::from_second(read(claims)?.get("exp")?.as_i64()?).ok()
 }
 
-/// What is held in Base64 within another file.
+/// What is held in Base64, in however many lines.
 pub(super) fn unpacked(text: &str) -> Option<Vec<u8>> {
     let packed: String = text.split_ascii_whitespace().collect();
     STANDARD.decode(packed).ok()

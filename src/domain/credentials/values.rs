@@ -80,23 +80,24 @@ pub(in crate::domain) fn look(
 /// Looks at the value of one key.
 fn value_of(key: &Key, value: &str, uid: &str, looked: &mut Looked) {
     let name = key.name;
-    let fault = match name {
-        "kubeconfig_content" => match kubeconfig::look(value, uid) {
-            Ok(None) => None,
-            Ok(Some(at)) => {
-                looked.ends(name, at);
-                None
-            }
-            Err(fault) => Some(fault),
+    let end = match name {
+        "kubeconfig_content" => kubeconfig::look(value, uid),
+        "certificate_content" => material::certificate_with_key(value),
+        _ => match fault_of(key, value) {
+            None => Ok(material::token_end(value)),
+            Some(fault) => Err(fault),
         },
-        "certificate_content" => match material::certificate_with_key(value) {
-            Ok(None) => None,
-            Ok(Some(at)) => {
-                looked.ends(name, at);
-                None
-            }
-            Err(fault) => Some(fault),
-        },
+    };
+    match end {
+        Ok(None) => {}
+        Ok(Some(at)) => looked.ends(name, at),
+        Err(fault) => looked.fault(name, fault),
+    }
+}
+
+/// What is wrong with a value that tells no end of its own.
+fn fault_of(key: &Key, value: &str) -> Option<&'static str> {
+    match key.name {
         "role_session_name" => session_name(value),
         "session_duration" => session_duration(value),
         "role_arn" if matches!(key.delivery, Delivery::Flag(_)) => role_arn(value),
@@ -106,15 +107,10 @@ fn value_of(key: &Key, value: &str, uid: &str, looked: &mut Looked) {
         "clouds_yaml_content" => mapping(value),
         "delegated_user" => email(value),
         _ => match key.delivery {
-            Delivery::Composed(composition) => composition.fault(name, value),
+            Delivery::Composed(composition) => composition.fault(key.name, value),
             Delivery::Unused => None,
             Delivery::Env(_) | Delivery::File(..) | Delivery::Flag(_) => one_line(value),
         },
-    };
-    if let Some(fault) = fault {
-        looked.fault(name, fault);
-    } else if let Some(at) = material::token_end(value) {
-        looked.ends(name, at);
     }
 }
 
