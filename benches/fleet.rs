@@ -37,15 +37,14 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, Post
 use kube::{Api, Client};
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::provider::CredentialsType;
-use prowler_operator::api::{FINALIZER, Provider};
 use prowler_operator::domain::credentials::ways;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use controller::{CONCURRENCY, Operator, PATIENCE};
 use objects::{
-    Names, bare, each, event, make_bare_kind, make_tenants, name, namespace, ours, raw_list,
-    until_ready, watch_ready, writes,
+    Names, Restart, bare, bare_writes, condition, each, event, make_bare_kind, make_provider,
+    make_secret, make_tenants, name, namespace, ours, until_ready, watch_ready,
 };
 
 const PER_TENANT: usize = 10;
@@ -162,14 +161,7 @@ impl Place {
     async fn make_secrets(&self) {
         each(0..self.count, async |n| {
             let (tenant, kind) = self.of(n);
-            let secret: Secret = serde_json::from_value(json!({
-                "metadata": { "name": name(n), "labels": { "prowler-operator.dev/credentials": "true" } },
-                "stringData": kind.keys,
-            }))
-            .unwrap();
-            self.secrets(tenant)
-                .create(&PostParams::default(), &secret)
-                .await
+            make_secret(&self.client, tenant, &name(n), &kind.keys).await
         })
         .await;
     }
@@ -183,46 +175,35 @@ impl Place {
             let (tenant, kind) = self.of(n);
             let mut spec = kind.spec.clone();
             spec["credentials"]["secretRef"] = json!({ "name": name(n) });
-            let provider: DynamicObject = serde_json::from_value(json!({
-                "apiVersion": resource.api_version, "kind": resource.kind,
-                "metadata": { "name": name(n), "labels": { "env": "bench" } }, "spec": spec,
-            }))
-            .unwrap();
-            Api::namespaced_with(self.client.clone(), &namespace(tenant), resource)
-                .create(&PostParams::default(), &provider)
-                .await
+            let labels = json!({ "env": "bench" });
+            make_provider(&self.client, resource, tenant, &name(n), labels, spec).await
         })
         .await;
     }
 
     /// What a bare client needs to read a Secret and to make our writes, for every second object.
     async fn bare_writes(&self, half: usize) -> Duration {
-        let status = json!({ "status": {
-        "observedGeneration": 1, "providerId": "01936f7e-0000-7000-8000-000000000000", "tenant": "tenant-0",
-        "conditions": [
-            { "type": "CredentialsResolved", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
-              "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "Secret account-0 has the keys needed." },
-            { "type": "Connected", "status": "Unknown", "reason": "Progressing", "observedGeneration": 1,
-              "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "The connection is checked when its turn comes." },
-            { "type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
-              "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "aws account 000000000000 is stored." },
-        ] } });
-        let (resource, params) = (bare(), PatchParams::default());
+        let turn = "The connection is checked when its turn comes.";
+        let conditions = [
+            condition(
+                "CredentialsResolved",
+                "True",
+                "Succeeded",
+                "Secret account-0 has the keys needed.",
+            ),
+            condition("Connected", "Unknown", "Progressing", turn),
+            condition(
+                "Ready",
+                "True",
+                "Succeeded",
+                "aws account 000000000000 is stored.",
+            ),
+        ];
         let started = Instant::now();
         each((0..self.count).filter(|n| n % 2 == half), async |n| {
             let tenant = self.of(n).0;
             self.secrets(tenant).get(&name(n)).await?;
-            let client = self.client.clone();
-            let api = Api::<DynamicObject>::namespaced_with(client, &namespace(tenant), &resource);
-            let finalizers = json!({ "metadata": { "finalizers": [FINALIZER] } });
-            api.patch_metadata(&name(n), &params, &Patch::Merge(&finalizers))
-                .await?;
-            let object = api
-                .patch_status(&name(n), &params, &Patch::Merge(&status))
-                .await?;
-            self.events(tenant)
-                .create(&PostParams::default(), &event(&object, &resource))
-                .await
+            bare_writes(&self.client, tenant, &name(n), &conditions).await
         })
         .await;
         started.elapsed()
@@ -238,7 +219,7 @@ impl Place {
         let running = self.operator.start();
         let new = until_ready(&self.ready, self.count, started, &self.operator).await;
         let memory = running.memory();
-        eprintln!("{}\n{}", self.operator.passes().await, self.operator.log());
+        eprintln!("passes:\n{}", self.operator.passes().await);
         let jobs = Api::<Job>::all(self.client.clone());
         let jobs = jobs.list(&ListParams::default()).await.unwrap().items.len();
         drop(running);
@@ -261,22 +242,15 @@ impl Place {
     }
 
     async fn restart(&self, round: usize) -> String {
-        let list = raw_list(&self.client).await;
-        let written = writes(&self.client).await;
-        let started = Instant::now();
-        let running = self.operator.start();
-        let quiet = self
-            .operator
-            .until_settled("Provider", self.count, started)
-            .await;
-        let written = writes(&self.client).await - written;
-        let memory = running.memory();
-        let ratio = quiet.as_secs_f64() / list.as_secs_f64();
+        let restart = Restart::of(&self.operator, &self.client, self.count).await;
+        let Restart {
+            written, memory, ..
+        } = &restart;
         row(
             &format!("restart {round}, until quiet"),
-            &seconds(quiet),
-            &format!("raw LIST {}", seconds(list)),
-            &format!("**{ratio:.2}** × its time"),
+            &seconds(restart.quiet),
+            &format!("raw LIST {}", seconds(restart.list)),
+            &format!("**{:.2}** × its time", restart.ratio()),
             &format!(
                 "{written} writes, {:.0} MiB resident (at most {:.0})",
                 memory.resident, memory.peak
@@ -377,7 +351,6 @@ impl Place {
             .waits(self.count + NEW, async || !all.is_finished())
             .await;
         let all = tokio::time::timeout(PATIENCE, all).await.unwrap().unwrap();
-        eprintln!("{}\n{}", self.operator.passes().await, self.operator.log());
         let said = |waits: &[Duration]| {
             let (half, most) = (seconds(at(waits, 50)), seconds(at(waits, 99)));
             format!("p50 {half}, p99 {most}")
@@ -406,16 +379,19 @@ impl Place {
             if !on().await {
                 break;
             }
-            let provider: Provider = serde_json::from_value(json!({
-                "apiVersion": ours().api_version, "kind": ours().kind,
-                "metadata": { "name": name(number) },
-                "spec": { "provider": "aws", "uid": format!("{number:012}") },
-            }))
-            .unwrap();
-            let api =
-                Api::<Provider>::namespaced(self.client.clone(), &namespace(number % self.tenants));
+            let spec = json!({ "provider": "aws", "uid": format!("{number:012}") });
+            let tenant = number % self.tenants;
             let begun = Instant::now();
-            api.create(&PostParams::default(), &provider).await.unwrap();
+            make_provider(
+                &self.client,
+                &ours(),
+                tenant,
+                &name(number),
+                json!({}),
+                spec,
+            )
+            .await
+            .unwrap();
             made.push((number, begun));
             tokio::time::sleep(PAUSE).await;
         }
@@ -430,7 +406,6 @@ impl Place {
             };
             waits.push(since - begun);
         }
-        eprintln!("waits in order: {waits:.1?}");
         waits.sort();
         waits
     }

@@ -25,16 +25,16 @@ mod objects;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::ApiResource;
 use kube::{Api, Client};
-use prowler_operator::api::{FINALIZER, Provider};
-use serde_json::{Value, json};
+use prowler_operator::api::Provider;
+use serde_json::json;
 
 use controller::{CONCURRENCY, Operator};
 use objects::{
-    bare, each, event, make_bare_kind, make_tenants, name, namespace, ours, raw_list,
-    until_all_is_written, until_ready, watch_ready, writes,
+    BARE_WRITES, Restart, bare, bare_writes, condition, each, make_bare_kind, make_provider,
+    make_secret, make_tenants, name, namespace, ours, until_all_is_written, until_ready,
+    watch_ready, writes,
 };
 
 const PER_TENANT: usize = 100;
@@ -190,41 +190,26 @@ impl Place {
 
     /// A restart until it is quiet, beside a raw LIST: the ratio and its row.
     async fn restart(&self, what: &str) -> (f64, String) {
-        let list = raw_list(&self.client).await;
-        let written = writes(&self.client).await;
-        let started = Instant::now();
-        let running = self.operator.start();
-        let quiet = self
-            .operator
-            .until_settled("Provider", self.count, started)
-            .await;
-        let written = writes(&self.client).await - written;
-        let memory = running.memory();
-        drop(running);
-        let ratio = quiet.as_secs_f64() / list.as_secs_f64();
+        let restart = Restart::of(&self.operator, &self.client, self.count).await;
+        let ratio = restart.ratio();
         let row = format!(
-            "| {what}: quiet after | {:.2} s | raw LIST {:.2} s | **{ratio:.2}** × its time | {written} writes, {:.0} MiB resident (at most {:.0}) | ≤ 2.5, none, 80 MiB |",
-            quiet.as_secs_f64(),
-            list.as_secs_f64(),
-            memory.resident,
-            memory.peak,
+            "| {what}: quiet after | {:.2} s | raw LIST {:.2} s | **{ratio:.2}** × its time | {} writes, {:.0} MiB resident (at most {:.0}) | ≤ 2.5, none, 80 MiB |",
+            restart.quiet.as_secs_f64(),
+            restart.list.as_secs_f64(),
+            restart.written,
+            restart.memory.resident,
+            restart.memory.peak,
         );
         eprintln!("{row}");
         (ratio, row)
     }
 }
 
-/// A Secret for each Provider, with the label that allows its use.
+/// A Secret for each Provider.
 async fn make_secrets(client: &Client, tenants: usize, count: usize) {
+    let keys = json!({ "aws_access_key_id": "a", "aws_secret_access_key": "b" });
     each(0..count, async |n| {
-        let secret: Secret = serde_json::from_value(json!({
-            "metadata": { "name": name(n), "labels": { "prowler-operator.dev/credentials": "true" } },
-            "stringData": { "aws_access_key_id": "a", "aws_secret_access_key": "b" },
-        }))
-        .unwrap();
-        Api::<Secret>::namespaced(client.clone(), &namespace(n % tenants))
-            .create(&PostParams::default(), &secret)
-            .await
+        make_secret(client, n % tenants, &name(n), &keys).await
     })
     .await;
 }
@@ -237,62 +222,44 @@ async fn make_objects(
     credentials: Credentials,
 ) {
     each(0..count, async |n| {
-        let credentials = match credentials {
-            Credentials::None => Value::Null,
-            Credentials::Secrets => json!({ "type": "static", "secretRef": { "name": name(n) } }),
-        };
         let mut spec = json!({ "provider": "aws", "uid": format!("{n:012}"), "alias": format!("account number {n}") });
-        if !credentials.is_null() {
-            spec["credentials"] = credentials;
+        if credentials == Credentials::Secrets {
+            spec["credentials"] = json!({ "type": "static", "secretRef": { "name": name(n) } });
         }
-        let provider: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": resource.api_version, "kind": resource.kind,
-            "metadata": { "name": name(n), "labels": { "env": "bench", "team": format!("team-{}", n % 7) } },
-            "spec": spec,
-        }))
-        .unwrap();
-        Api::namespaced_with(client.clone(), &namespace(n % tenants), resource)
-            .create(&PostParams::default(), &provider)
-            .await
+        let labels = json!({ "env": "bench", "team": format!("team-{}", n % 7) });
+        make_provider(client, resource, n % tenants, &name(n), labels, spec).await
     })
     .await;
 }
-
-/// What the controller writes for a new Provider: finalizer, status, event.
-const BARE_WRITES: usize = 3;
 
 impl Place {
     /// The same by a client that does nothing else, for every second object.
     async fn bare_writes(&self, half: usize) -> Duration {
         let (client, tenants, count) = (&self.client, self.tenants, self.count);
-        let status = json!({ "status": {
-        "observedGeneration": 1, "providerId": "01936f7e-0000-7000-8000-000000000000", "tenant": "tenant-0",
-        "conditions": [
-            { "type": "CredentialsResolved", "status": "False", "reason": "CredentialsMissing", "observedGeneration": 1,
-              "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "No credentials are named; give spec.credentials before a scan." },
-            { "type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
-              "lastTransitionTime": "2026-11-23T00:00:00Z", "message": "aws account 000000000000 is stored." },
-        ] } });
-        let resource = bare();
-        let params = PatchParams::default();
+        let missing = "No credentials are named; give spec.credentials before a scan.";
+        let conditions = [
+            condition(
+                "CredentialsResolved",
+                "False",
+                "CredentialsMissing",
+                missing,
+            ),
+            condition(
+                "Ready",
+                "True",
+                "Succeeded",
+                "aws account 000000000000 is stored.",
+            ),
+        ];
         let started = Instant::now();
         each((0..count).filter(|n| n / tenants % 2 == half), async |n| {
-            let namespace = namespace(n % tenants);
+            let tenant = n % tenants;
             if self.credentials == Credentials::Secrets {
-                Api::<Secret>::namespaced(client.clone(), &namespace)
+                Api::<Secret>::namespaced(client.clone(), &namespace(tenant))
                     .get(&name(n))
                     .await?;
             }
-            let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
-            let finalizers = json!({ "metadata": { "finalizers": [FINALIZER] } });
-            api.patch_metadata(&name(n), &params, &Patch::Merge(&finalizers))
-                .await?;
-            let object = api
-                .patch_status(&name(n), &params, &Patch::Merge(&status))
-                .await?;
-            Api::<Event>::namespaced(client.clone(), &namespace)
-                .create(&PostParams::default(), &event(&object, &resource))
-                .await
+            bare_writes(client, tenant, &name(n), &conditions).await
         })
         .await;
         started.elapsed()

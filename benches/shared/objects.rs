@@ -14,17 +14,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::{
+    ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt};
-use prowler_operator::api::{GROUP, Kind as _, Provider, Tenant, VERSION, all_crds};
+use prowler_operator::api::{FINALIZER, GROUP, Kind as _, Provider, Tenant, VERSION, all_crds};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::controller::{CONCURRENCY, Operator, PATIENCE};
+use super::controller::{CONCURRENCY, Memory, Operator, PATIENCE};
 
 /// Group of the kind that only the reference knows.
 pub const BARE_GROUP: &str = "bare.example.org";
@@ -130,6 +132,107 @@ pub async fn raw_list(client: &Client) -> Duration {
     let text = client.request_text(request).await.unwrap();
     assert!(text.len() > 1000);
     started.elapsed()
+}
+
+/// A Secret of this name for the Providers of a tenant, with the label that allows its use.
+pub async fn make_secret(
+    client: &Client,
+    tenant: usize,
+    name: &str,
+    keys: impl serde::Serialize,
+) -> kube::Result<Secret> {
+    let secret: Secret = serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": { "prowler-operator.dev/credentials": "true" } },
+        "stringData": keys,
+    }))
+    .unwrap();
+    Api::namespaced(client.clone(), &namespace(tenant))
+        .create(&PostParams::default(), &secret)
+        .await
+}
+
+/// A Provider, or its like for the reference.
+pub async fn make_provider(
+    client: &Client,
+    resource: &ApiResource,
+    tenant: usize,
+    name: &str,
+    labels: Value,
+    spec: Value,
+) -> kube::Result<DynamicObject> {
+    let provider: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        "metadata": { "name": name, "labels": labels }, "spec": spec,
+    }))
+    .unwrap();
+    Api::namespaced_with(client.clone(), &namespace(tenant), resource)
+        .create(&PostParams::default(), &provider)
+        .await
+}
+
+/// A condition as the controller writes it.
+pub fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({ "type": kind, "status": status, "reason": reason, "observedGeneration": 1,
+            "lastTransitionTime": "2026-11-23T00:00:00Z", "message": message })
+}
+
+/// What the controller writes for a new Provider: finalizer, status, event.
+pub const BARE_WRITES: usize = 3;
+
+/// The same by a client that does nothing else.
+pub async fn bare_writes(
+    client: &Client,
+    tenant: usize,
+    name: &str,
+    conditions: &[Value],
+) -> kube::Result<()> {
+    let (resource, params) = (bare(), PatchParams::default());
+    let namespace = namespace(tenant);
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
+    let finalizers = json!({ "metadata": { "finalizers": [FINALIZER] } });
+    api.patch_metadata(name, &params, &Patch::Merge(&finalizers))
+        .await?;
+    let status = json!({ "status": {
+        "observedGeneration": 1, "providerId": "01936f7e-0000-7000-8000-000000000000",
+        "tenant": "tenant-0", "conditions": conditions,
+    } });
+    let object = api
+        .patch_status(name, &params, &Patch::Merge(&status))
+        .await?;
+    Api::<Event>::namespaced(client.clone(), &namespace)
+        .create(&PostParams::default(), &event(&object, &resource))
+        .await?;
+    Ok(())
+}
+
+/// How a restart went.
+pub struct Restart {
+    pub quiet: Duration,
+    pub list: Duration,
+    pub written: u64,
+    pub memory: Memory,
+}
+
+impl Restart {
+    /// Starts the controller over so many settled Providers, beside a raw LIST of them.
+    pub async fn of(operator: &Operator, client: &Client, count: usize) -> Self {
+        let list = raw_list(client).await;
+        let written = writes(client).await;
+        let started = Instant::now();
+        let running = operator.start();
+        let quiet = operator.until_settled("Provider", count, started).await;
+        Self {
+            quiet,
+            list,
+            written: writes(client).await - written,
+            memory: running.memory(),
+        }
+    }
+
+    /// How many times as long as the LIST.
+    pub fn ratio(&self) -> f64 {
+        self.quiet.as_secs_f64() / self.list.as_secs_f64()
+    }
 }
 
 /// Names of Providers, and since when each is Ready.
