@@ -35,6 +35,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use prowler_operator::api::Tenant;
 use prowler_operator::api::account::ProviderType;
 use prowler_operator::api::provider::CredentialsType;
 use prowler_operator::domain::credentials::ways;
@@ -222,6 +223,7 @@ impl Place {
         eprintln!("passes:\n{}", self.operator.passes().await);
         let jobs = Api::<Job>::all(self.client.clone());
         let jobs = jobs.list(&ListParams::default()).await.unwrap().items.len();
+        let counted = self.until_counted(started).await;
         drop(running);
         let bare = before + self.bare_writes(1).await;
         let ratio = bare.as_secs_f64() / new.as_secs_f64();
@@ -234,11 +236,27 @@ impl Place {
             &format!("the same reads and writes {}", seconds(bare)),
             &format!("**{ratio:.2}** of its rate"),
             &format!(
-                "{jobs} Jobs of checks, {:.0} MiB resident (at most {:.0})",
-                memory.resident, memory.peak
+                "{jobs} Jobs of checks, {:.0} MiB resident (at most {:.0}), counted by their Tenants after {}",
+                memory.resident,
+                memory.peak,
+                seconds(counted)
             ),
             "≥ 0.7, 4 Jobs, 80 MiB",
         )
+    }
+
+    /// Until the Tenants show all of them.
+    async fn until_counted(&self, started: Instant) -> Duration {
+        let tenants = Api::<Tenant>::all(self.client.clone());
+        loop {
+            let all = tenants.list(&ListParams::default()).await.unwrap();
+            let shown = |tenant: &Tenant| tenant.status.as_ref()?.providers;
+            if all.iter().filter_map(shown).sum::<i64>() == i64::try_from(self.count).unwrap() {
+                return started.elapsed();
+            }
+            assert!(started.elapsed() < PATIENCE, "{}", self.operator.log());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn restart(&self, round: usize) -> String {

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod ledger;
 pub mod malformed;
 pub mod mirrors;
+pub mod multiplex;
 pub mod mute_rule;
 pub mod network;
 pub mod provider;
@@ -58,6 +59,8 @@ use crate::store::{AdminStore, Store};
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// The API server, for watches of which there is one for each namespace.
+    pub multiplex: multiplex::Multiplex,
     /// The database as `prowler_user`.
     pub store: Store,
     /// The database as `prowler_admin`, for the named acts across tenants.

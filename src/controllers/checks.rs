@@ -12,12 +12,16 @@ use crate::store::admin::checks;
 /// Looks at least this often: checks come due without anybody ringing.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Looks at most this often: each of ten thousand new Providers rings.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Lets checks in until dropped.
 pub async fn run(cx: Arc<Context>) {
     loop {
         if let Err(error) = admit(&cx).await {
             tracing::warn!(%error, "no connection check was let in; trying again");
         }
+        tokio::time::sleep(PAUSE).await;
         let _ = tokio::time::timeout(INTERVAL, cx.wake.checks.notified()).await;
     }
 }

@@ -282,7 +282,8 @@ impl Drop for Running {
 }
 
 async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sender<bool>) {
-    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(cx.client.clone(), &namespace);
+    let place = cx.multiplex.place();
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(place.client.clone(), &namespace);
     let config = watcher::Config::default().labels(&format!("{}=true", labels::CREDENTIALS));
     follow(
         &cx,

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::upkeep::retry;
+use super::multiplex::Multiplex;
 use super::wake::Wake;
 use super::{
     Context, Settings, admission, checks, echoes, installation, isolation, mirrors, network,
@@ -116,7 +117,7 @@ async fn work(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let metrics = counted.passes.clone();
-    let client = kubernetes(&counted.kubernetes).await?;
+    let (client, multiplex) = kubernetes(&counted.kubernetes).await?;
     readiness.waiting("the database");
     let (store, admin) = connect(args).await?;
     store.watch(&counted.pools);
@@ -129,7 +130,7 @@ async fn work(
     // A follower is ready too: it can take over at once.
     readiness.ready();
 
-    let context = |client: Client| {
+    let context = |client: Client, multiplex: Multiplex| {
         let reporter = Reporter {
             controller: "prowler-operator.dev/controller".to_owned(),
             instance: Some(args.pod_name.clone()),
@@ -137,6 +138,7 @@ async fn work(
         Arc::new(Context {
             events: EventRecorder::new(client.clone(), reporter),
             client,
+            multiplex,
             store,
             admin,
             clock: Arc::new(SystemClock),
@@ -160,7 +162,7 @@ async fn work(
             wake: Wake::default(),
         })
     };
-    let cx = context(client.clone());
+    let cx = context(client.clone(), multiplex);
     if args.no_leader_election {
         metrics.set_leader(true);
         leading.store(true, Ordering::Relaxed);
@@ -193,11 +195,13 @@ async fn work(
     }
 }
 
-async fn kubernetes(metrics: &KubernetesMetrics) -> anyhow::Result<Client> {
+async fn kubernetes(metrics: &KubernetesMetrics) -> anyhow::Result<(Client, Multiplex)> {
     let what = "no access to a Kubernetes API server";
     let config = Config::infer().await.context(what)?;
-    let client = ClientBuilder::try_from(config).context(what)?;
-    Ok(client.with_layer(&metrics.layer()).build())
+    let client = ClientBuilder::try_from(config.clone()).context(what)?;
+    let client = client.with_layer(&metrics.layer()).build();
+    let multiplex = Multiplex::over(config, metrics.clone(), client.clone()).await;
+    Ok((client, multiplex))
 }
 
 /// Everything a leader does, until told to stop.

@@ -59,11 +59,12 @@ impl Reconcile for Tenant {
 
         let wanted = Wanted::by(self, cx).await?;
         let claimed = claim(self, id, &wanted, cx).await?;
-        if change != Change::Unchanged || !self.is_told(id, cx).await? {
+        let held = claims::of_tenant(&cx.admin, id).await?;
+        if change != Change::Unchanged || !self.is_told(id, &held, cx) {
             // First: a namespace that is given back must get no more rows while it is emptied.
             provider::retell_namespaces(cx).await?;
         }
-        let released = release(self, id, &wanted, cx).await?;
+        let released = release(self, id, &wanted, &held, cx).await?;
         if released.any {
             provider::retell_namespaces(cx).await?;
             cx.wake.call_where::<Self>(|other| {
@@ -73,10 +74,13 @@ impl Reconcile for Tenant {
                         || other.spec.namespaces.iter().any(|n| !wanted.contains(n)))
             });
         }
-        let mut tx = cx.store.tenant(id).await?;
-        let (providers, active) = tenants::counts(&mut tx).await?;
-        drop(tx);
-
+        let (providers, active) = match released.counts {
+            Some(counts) => counts,
+            None => {
+                let mut tx = cx.store.tenant(id).await?;
+                tenants::counts(&mut tx).await?
+            }
+        };
         status.tenant_id = Some(id.to_string());
         status.namespaces = claimed.held.iter().take(SHOWN).cloned().collect();
         status.providers = Some(providers);
@@ -176,13 +180,12 @@ impl Reconcile for Tenant {
 
 impl Tenant {
     /// Whether passes over other kinds already go by what is stored of this tenant.
-    async fn is_told(&self, id: TenantId, cx: &Context) -> Result<bool, Error> {
-        let held = claims::of_tenant(&cx.admin, id).await?;
-        Ok(held.iter().all(|namespace| {
+    fn is_told(&self, id: TenantId, held: &[String], cx: &Context) -> bool {
+        held.iter().all(|namespace| {
             cx.tenancy
                 .of(namespace)
                 .is_some_and(|view| view.id == id && !view.is_deleted && view.spec == self.spec)
-        }))
+        })
     }
 
     fn record(&self, limits: &Limits) -> Result<TenantRecord, Error> {

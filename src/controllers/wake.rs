@@ -2,7 +2,8 @@
 //! status speaks of, or a scan was admitted. Lost calls are harmless: every
 //! object is called once in an hour ([`Wake::call_share`]).
 
-use std::collections::HashMap;
+mod paced;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use tokio::sync::broadcast;
-use tokio_util::time::DelayQueue;
 
+pub use self::paced::Pause;
+use self::paced::paced;
 use crate::api::{
     Integration, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
@@ -79,20 +81,13 @@ pub trait Wakes: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn channel(wake: &Wake) -> &Channel<Self>;
 }
 
-/// Time between two calls for one object, which doubles as long as calls keep coming.
-#[derive(Debug, Clone, Copy)]
-pub struct Pause {
-    /// After a call that came out of silence.
-    least: Duration,
-    /// In a flood of calls.
-    most: Duration,
-}
-
 /// A Tenant is called to count anew by each of its Providers and scans, and shows only how many
 /// there are: without a pause ten thousand new Providers would cost as many passes over Tenants.
+/// With one for each Tenant alone, ten thousand of a thousand Tenants would cost nearly as many.
 const TENANTS: Pause = Pause {
     least: Duration::from_secs(2),
     most: Duration::from_mins(1),
+    each: Duration::from_millis(100),
 };
 
 macro_rules! wakes {
@@ -218,53 +213,6 @@ impl Wake {
     }
 }
 
-/// At most one call for an object in each pause.
-fn paced<K: Wakes>(
-    calls: impl Stream<Item = ObjectRef<K>> + Send + 'static,
-    pause: Pause,
-) -> impl Stream<Item = ObjectRef<K>> + Send + 'static {
-    /// An object whose pause lasts.
-    struct Resting {
-        pause: Duration,
-        called_again: bool,
-    }
-    let resting: HashMap<ObjectRef<K>, Resting> = HashMap::new();
-    let state = (Box::pin(calls), resting, DelayQueue::new());
-    stream::unfold(
-        state,
-        move |(mut calls, mut resting, mut pauses)| async move {
-            loop {
-                let (object, pause) = tokio::select! {
-                    called = calls.next() => {
-                        let object = called?;
-                        if let Some(resting) = resting.get_mut(&object) {
-                            resting.called_again = true;
-                            continue;
-                        }
-                        (object, pause.least)
-                    }
-                    Some(over) = pauses.next() => {
-                        let object: ObjectRef<K> = over.into_inner();
-                        match resting.remove(&object) {
-                            Some(rested) if rested.called_again => {
-                                (object, pause.most.min(rested.pause * 2))
-                            }
-                            _ => continue,
-                        }
-                    }
-                };
-                let rests = Resting {
-                    pause,
-                    called_again: false,
-                };
-                resting.insert(object.clone(), rests);
-                pauses.insert(object.clone(), pause);
-                return Some((object, (calls, resting, pauses)));
-            }
-        },
-    )
-}
-
 fn reference<K: Wakes>(object: &DeserializeGuard<K>) -> ObjectRef<K> {
     let mut reference = ObjectRef::<K>::new(&object.name_any());
     reference.namespace = object.namespace();
@@ -278,32 +226,6 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_tenant_called_often_gets_one_call_in_each_pause() {
-        let pause = Pause {
-            least: Duration::from_millis(500),
-            most: Duration::from_secs(1),
-        };
-        let wake = Wake::default();
-        let mut calls = std::pin::pin!(paced(wake.calls::<Tenant>(mpsc::unbounded().0), pause));
-        let (often, once) = (ObjectRef::new("often"), ObjectRef::new("once"));
-        for _ in 0..100 {
-            wake.call::<Tenant>(often.clone());
-        }
-        wake.call(once.clone());
-        assert_eq!(calls.next().await, Some(often.clone()), "at once");
-        assert_eq!(calls.next().await, Some(once), "others do not wait");
-        assert_eq!(calls.next().await, Some(often.clone()), "after its pause");
-        wake.call(often.clone());
-        let soon = tokio::time::timeout(pause.least, calls.next());
-        assert!(soon.await.is_err(), "its pause has doubled");
-        assert_eq!(calls.next().await, Some(often.clone()));
-        let more = tokio::time::timeout(pause.most * 2, calls.next());
-        assert!(more.await.is_err(), "nobody called again");
-        wake.call(often.clone());
-        assert_eq!(calls.next().await, Some(often), "rested");
-    }
 
     #[tokio::test]
     async fn the_shares_call_every_object_once() {

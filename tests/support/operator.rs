@@ -896,6 +896,7 @@ fn context(
     };
     Arc::new(Context {
         events: EventRecorder::new(client.clone(), reporter),
+        multiplex: controllers::multiplex::Multiplex::plain(client.clone()),
         client,
         store,
         admin,

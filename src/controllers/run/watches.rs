@@ -48,6 +48,8 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// The same for kinds that are called in bursts, once for each Provider stored.
 const LONG_DEBOUNCE: Duration = Duration::from_millis(500);
+/// Changes that wait at once to be known as our own or not.
+const ECHOES: usize = 256;
 
 /// What `kubectl apply` keeps of what it applied: the object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -69,8 +71,18 @@ fn controller<K: Reconcile + Wakes>(
     cx.wake.remember::<K>(reader.clone());
     let (one, called, heard) = (waiting.clone(), waiting.clone(), cx.clone());
     let objects = reader.clone();
-    let changed = changed
-        .try_filter(move |object| future::ready(!(K::IGNORES_ECHO && heard.echoes.is_own(object))));
+    let changed = if K::IGNORES_ECHO {
+        // What was written may be shown before the answer to the write is read.
+        let late = changed.map(async |event| {
+            tokio::time::sleep(DEBOUNCE).await;
+            event
+        });
+        late.buffered(ECHOES)
+            .try_filter(move |object| future::ready(!heard.echoes.is_own(object)))
+            .left_stream()
+    } else {
+        changed.right_stream()
+    };
     let changed = changed.inspect_ok(move |object| one.called(&ObjectRef::from_obj(object)));
     let (missed, all_called) = mpsc::unbounded();
     let everything = stream::select(lists, all_called).map(move |()| {

@@ -19,7 +19,7 @@ use crate::controllers::{Context, access, namespace_meta, network};
 use crate::domain::ids::TenantId;
 use crate::domain::reason::Reason;
 use crate::store::admin::claims::{self, Claim};
-use crate::store::{deletion, tenants};
+use crate::store::{deletion, providers, tenants};
 
 #[derive(Default)]
 pub(super) struct Claims {
@@ -111,6 +111,8 @@ fn is_in_reach(namespace: &String, cx: &Context) -> bool {
 #[derive(Default)]
 pub(super) struct Released {
     pub(super) any: bool,
+    /// Providers and active scans, where nothing was to be given back.
+    pub(super) counts: Option<(i64, i64)>,
     pub(super) waiting: Option<String>,
     /// The first thing that went wrong.
     pub(super) failed: Option<Error>,
@@ -123,15 +125,17 @@ pub(super) async fn release(
     tenant: &Tenant,
     id: TenantId,
     wanted: &Wanted,
+    held: &[String],
     cx: &Context,
 ) -> Result<Released, Error> {
     let mut tx = cx.store.tenant(id).await?;
     let in_use = tenants::namespaces_in_use(&mut tx).await?;
+    let doomed = providers::doomed(&mut tx).await?;
+    let counts = tenants::counts(&mut tx).await?;
     drop(tx);
-    let held = claims::of_tenant(&cx.admin, id).await?;
     let mut unwanted: BTreeSet<_> = in_use
         .into_iter()
-        .chain(held)
+        .chain(held.iter().cloned())
         .filter(|namespace| !wanted.contains(namespace))
         .collect();
     if tenant.spec.namespace_selector.is_some() {
@@ -140,6 +144,12 @@ pub(super) async fn release(
                 unwanted.remove(&namespace);
             }
         }
+    }
+    if unwanted.is_empty() && doomed.is_empty() {
+        return Ok(Released {
+            counts: Some(counts),
+            ..Released::default()
+        });
     }
     for namespace in &unwanted {
         retire(id, Some(namespace), cx).await?;

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 
 use crate::domain::ids::{ObjectName, ProviderId};
+use crate::store::admin::AdminTx;
 use crate::store::{AdminStore, StoreError};
 
 /// A check that nobody has ended for so long is given up: its Job has a shorter deadline.
@@ -53,48 +54,20 @@ pub async fn admit(
     )
     .execute(tx.conn())
     .await?;
-    // A scan that reached the account since was a check as well.
-    sqlx::query!(
-        "update connection_checks c set
-           due_at = p.connection_last_checked_at + make_interval(secs => c.interval_seconds)
-         from providers p
-         where c.due_at <= $1 and c.slot is null and not c.urgent
-           and p.tenant_id = c.tenant_id and p.id = c.provider_id
-           and p.connected is not null
-           and p.connection_last_checked_at + make_interval(secs => c.interval_seconds) > $1",
-        now.to_sqlx() as _,
-    )
-    .execute(tx.conn())
-    .await?;
-    let count = sqlx::query!(
-        r#"with due as (
-             select c.tenant_id, c.provider_id, c.urgent, c.due_at,
-               row_number() over (partition by c.tenant_id order by c.urgent desc, c.due_at, c.provider_id)
-                 + (select count(*) from connection_checks r
-                    where r.tenant_id = c.tenant_id and r.slot is not null) as turn
-             from connection_checks c
-             join providers p on p.tenant_id = c.tenant_id and p.id = c.provider_id
-             join tenants t on t.id = c.tenant_id
-             where c.due_at <= $1 and c.slot is null
-               and not p.is_deleted and not p.suspend and not t.is_deleted and not t.suspend
-           ), free as (
-             select n, row_number() over (order by n) as place
-             from generate_series(1, $2::integer) n
-             where not exists (select from connection_checks r where r.slot = n)
-           ), chosen as (
-             select tenant_id, provider_id, row_number() over (order by urgent desc, turn, due_at, provider_id) as place
-             from due
-           )
-           update connection_checks c set
-             slot = f.n, number = c.number + 1, running_subject = c.subject, started_at = $1
-           from chosen d join free f on f.place = d.place
-           where c.tenant_id = d.tenant_id and c.provider_id = d.provider_id"#,
-        now.to_sqlx() as _,
+    // Who is next is asked only where there is a place: of ten thousand that wait each is a row.
+    let is_room = sqlx::query_scalar!(
+        r#"select exists (
+             select from generate_series(1, $1::integer) n
+             where not exists (select from connection_checks c where c.slot = n)) as "room!""#,
         parallelism,
     )
-    .execute(tx.conn())
-    .await?
-    .rows_affected();
+    .fetch_one(tx.conn())
+    .await?;
+    let count = if is_room {
+        let_in(&mut tx, parallelism, now).await?
+    } else {
+        0
+    };
     let rows = sqlx::query!(
         "select c.provider_id, p.namespace, p.name
          from connection_checks c
@@ -115,4 +88,51 @@ pub async fn admit(
         count,
         without_job: admitted.collect(),
     })
+}
+
+/// Gives the free places to those that are due.
+async fn let_in(tx: &mut AdminTx, parallelism: i32, now: Timestamp) -> Result<u64, StoreError> {
+    // A scan that reached the account since was a check as well.
+    sqlx::query!(
+        "update connection_checks c set
+           due_at = p.connection_last_checked_at + make_interval(secs => c.interval_seconds)
+         from providers p
+         where c.due_at <= $1 and c.slot is null and not c.urgent
+           and p.tenant_id = c.tenant_id and p.id = c.provider_id
+           and p.connected is not null
+           and p.connection_last_checked_at + make_interval(secs => c.interval_seconds) > $1",
+        now.to_sqlx() as _,
+    )
+    .execute(tx.conn())
+    .await?;
+    let done = sqlx::query!(
+        r#"with due as (
+             select c.tenant_id, c.provider_id, c.urgent, c.due_at,
+               row_number() over (partition by c.tenant_id order by c.urgent desc, c.due_at, c.provider_id)
+                 + coalesce(r.places, 0) as turn
+             from connection_checks c
+             join providers p on p.tenant_id = c.tenant_id and p.id = c.provider_id
+             join tenants t on t.id = c.tenant_id
+             left join (select tenant_id, count(*) as places from connection_checks
+                        where slot is not null group by tenant_id) r on r.tenant_id = c.tenant_id
+             where c.due_at <= $1 and c.slot is null
+               and not p.is_deleted and not p.suspend and not t.is_deleted and not t.suspend
+           ), free as (
+             select n, row_number() over (order by n) as place
+             from generate_series(1, $2::integer) n
+             where not exists (select from connection_checks r where r.slot = n)
+           ), chosen as (
+             select tenant_id, provider_id, row_number() over (order by urgent desc, turn, due_at, provider_id) as place
+             from due
+           )
+           update connection_checks c set
+             slot = f.n, number = c.number + 1, running_subject = c.subject, started_at = $1
+           from chosen d join free f on f.place = d.place
+           where c.tenant_id = d.tenant_id and c.provider_id = d.provider_id"#,
+        now.to_sqlx() as _,
+        parallelism,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(done.rows_affected())
 }
