@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector::ObjectRef};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
@@ -289,7 +289,7 @@ async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sende
         &cx,
         SECRET,
         Some(&namespace),
-        watcher(api, config).default_backoff(),
+        cx.lists.watch(api, config).default_backoff(),
         listed,
         |_| true,
     )
@@ -314,7 +314,7 @@ async fn watch_accounts(
         &cx,
         ACCOUNT,
         namespace.as_deref(),
-        watcher(api, config).default_backoff(),
+        cx.lists.watch(api, config).default_backoff(),
         listed,
         allowed,
     )

@@ -74,13 +74,13 @@ impl Reconcile for Tenant {
                         || other.spec.namespaces.iter().any(|n| !wanted.contains(n)))
             });
         }
-        let (providers, active) = match released.counts {
-            Some(counts) => counts,
-            None => {
-                let mut tx = cx.store.tenant(id).await?;
-                tenants::counts(&mut tx).await?
-            }
+        let (providers, active) = if let Some(counts) = released.counts {
+            counts
+        } else {
+            let mut tx = cx.store.tenant(id).await?;
+            tenants::counts(&mut tx).await?
         };
+
         status.tenant_id = Some(id.to_string());
         status.namespaces = claimed.held.iter().take(SHOWN).cloned().collect();
         status.providers = Some(providers);
