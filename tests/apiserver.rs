@@ -60,6 +60,8 @@ mod ledger;
 mod malformed;
 #[path = "apiserver/metrics.rs"]
 mod metrics;
+#[path = "apiserver/multiplex.rs"]
+mod multiplex;
 #[path = "apiserver/mute_rules.rs"]
 mod mute_rules;
 #[path = "apiserver/outage.rs"]

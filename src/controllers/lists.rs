@@ -1,6 +1,6 @@
-//! Watches that begin with a list, read as a stream where the API server does that: it shows
-//! objects while it still encodes others, needs no page of them in memory, and is one request with
-//! the watch that follows. `WatchList` is off by default in Kubernetes 1.33 and before 1.32.
+//! Watches of all objects of a kind, whose list is read as a stream where the API server does that:
+//! it shows objects while it still encodes others, needs no page of them in memory, and is one
+//! request with the watch that follows. `WatchList` is off by default in Kubernetes 1.33 and before 1.32.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -62,32 +62,40 @@ impl Multiplex {
     }
 
     /// Watches share connections if the server speaks HTTP/2, which is tried with one request;
-    /// otherwise each speaks as `plain` does.
+    /// otherwise each speaks as `plain` does. Waits for a server that answers neither way: it is
+    /// away, and how it speaks would be guessed.
     pub async fn over(config: Config, metrics: KubernetesMetrics, plain: Client) -> Self {
         let connect = move || client(&config, &metrics);
-        let tried = match connect() {
-            Ok(client) => client.apiserver_version().await.map_err(Into::into),
-            Err(error) => Err(error),
+        let client = match connect() {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "no client that shares connections"
+                );
+                return Self::plain(plain);
+            }
         };
-        if let Err(error) = tried {
-            tracing::info!(
-                error = format!("{error:#}"),
-                "no HTTP/2 to the API server; each watch has a connection of its own"
-            );
-            return Self::plain(plain);
-        }
-        Self {
-            connect: Some(Box::new(connect)),
-            ..Self::plain(plain)
+        loop {
+            let Err(error) = answers(&client).await else {
+                return Self {
+                    plain,
+                    connect: Some(Box::new(connect)),
+                    connections: Mutex::new(vec![Place::on(client)]),
+                };
+            };
+            let Err(away) = answers(&plain).await else {
+                tracing::info!(%error, "no HTTP/2 to the API server; each watch has a connection of its own");
+                return Self::plain(plain);
+            };
+            tracing::warn!(error = %away, "the API server does not answer yet; trying again");
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
     }
 
     /// A place for one watch.
     pub fn place(&self) -> Place {
-        let alone = || Place {
-            client: self.plain.clone(),
-            taken: Arc::default(),
-        };
+        let alone = || Place::on(self.plain.clone());
         let Some(connect) = &self.connect else {
             return alone();
         };
@@ -100,10 +108,7 @@ impl Multiplex {
         }
         match connect() {
             Ok(client) => {
-                let place = Place {
-                    client,
-                    taken: Arc::default(),
-                };
+                let place = Place::on(client);
                 connections.push(place.clone());
                 place
             }
@@ -116,9 +121,24 @@ impl Multiplex {
 }
 
 impl Place {
+    fn on(client: Client) -> Self {
+        Self {
+            client,
+            taken: Arc::default(),
+        }
+    }
+
     fn is_full(&self) -> bool {
         // One of them is the list's own.
         Arc::strong_count(&self.taken) > STREAMS
+    }
+}
+
+/// Whether there is an answer, and be it a refusal.
+async fn answers(client: &Client) -> Result<(), kube::Error> {
+    match client.apiserver_version().await {
+        Ok(_) | Err(kube::Error::Api(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, reflector::ObjectRef};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ pub enum Found {
 }
 
 /// An object whose credentials name something of its own namespace, by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum User {
     /// A Provider.
     Provider(String),
@@ -41,12 +41,46 @@ pub enum User {
     Integration(String),
 }
 
+/// What may be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Secret,
+    Account,
+}
+
+impl Of {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::Account => "ServiceAccount",
+        }
+    }
+}
+
+/// An object that is there and may be used, or is named by somebody. There are as many as
+/// Providers, nearly all with one user.
+#[derive(Debug, Default)]
+struct Known {
+    version: Option<Box<str>>,
+    users: Vec<User>,
+}
+
+/// Namespace → name → what is known.
+type Objects = HashMap<String, HashMap<Box<str>, Known>>;
+
 #[derive(Debug, Default)]
 struct State {
-    secrets: HashMap<(String, String), String>,
-    accounts: HashMap<(String, String), String>,
-    /// Who names what: (kind, namespace, name) → those who do.
-    users: HashMap<(&'static str, String, String), BTreeSet<User>>,
+    secrets: Objects,
+    accounts: Objects,
+}
+
+impl State {
+    fn of(&mut self, of: Of) -> &mut Objects {
+        match of {
+            Of::Secret => &mut self.secrets,
+            Of::Account => &mut self.accounts,
+        }
+    }
 }
 
 /// Labelled Secrets and annotated service accounts of claimed namespaces.
@@ -54,9 +88,6 @@ struct State {
 pub struct References {
     state: Mutex<State>,
 }
-
-const SECRET: &str = "Secret";
-const ACCOUNT: &str = "ServiceAccount";
 
 impl References {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -73,7 +104,7 @@ impl References {
         name: &str,
         user: &User,
     ) -> Result<Found, Error> {
-        if let Some(version) = self.note(SECRET, namespace, name, user) {
+        if let Some(version) = self.note(Of::Secret, namespace, name, user) {
             return Ok(Found::Allowed { version });
         }
         // Not in the watch: not there, not labelled, or not seen yet. Only the API server knows.
@@ -88,84 +119,79 @@ impl References {
         name: &str,
         user: &User,
     ) -> Result<Found, Error> {
-        if let Some(version) = self.note(ACCOUNT, namespace, name, user) {
+        if let Some(version) = self.note(Of::Account, namespace, name, user) {
             return Ok(Found::Allowed { version });
         }
         live_service_account(cx, namespace, name).await
     }
 
-    fn note(&self, kind: &'static str, namespace: &str, name: &str, user: &User) -> Option<String> {
+    fn note(&self, of: Of, namespace: &str, name: &str, user: &User) -> Option<String> {
         let mut state = self.lock();
-        let key = (namespace.to_owned(), name.to_owned());
-        state
-            .users
-            .entry((kind, key.0.clone(), key.1.clone()))
-            .or_default()
-            .insert(user.clone());
-        let known = if kind == SECRET {
-            &state.secrets
-        } else {
-            &state.accounts
-        };
-        known.get(&key).cloned()
+        let objects = state.of(of);
+        // Nearly always there: no copy of the name is made for a look.
+        if !objects.contains_key(namespace) {
+            objects.insert(namespace.to_owned(), HashMap::new());
+        }
+        let known = objects.get_mut(namespace)?;
+        if !known.contains_key(name) {
+            known.insert(name.into(), Known::default());
+        }
+        let known = known.get_mut(name)?;
+        if !known.users.contains(user) {
+            known.users.push(user.clone());
+        }
+        known.version.as_deref().map(str::to_owned)
     }
 
     /// Takes in what the watch says; wakes who names the object.
-    fn seen(&self, cx: &Context, kind: &'static str, key: (String, String), version: Option<&str>) {
+    fn seen(&self, cx: &Context, of: Of, namespace: &str, name: &str, version: Option<&str>) {
         let mut state = self.lock();
-        let known = if kind == SECRET {
-            &mut state.secrets
-        } else {
-            &mut state.accounts
+        let objects = state.of(of);
+        let known = match objects.get_mut(namespace).and_then(|all| all.get_mut(name)) {
+            Some(known) => known,
+            None if version.is_none() => return,
+            None => objects
+                .entry(namespace.to_owned())
+                .or_default()
+                .entry(name.into())
+                .or_default(),
         };
-        let before = match version {
-            Some(new) => known.insert(key.clone(), new.to_owned()),
-            None => known.remove(&key),
-        };
-        if before.as_deref() == version {
+        if known.version.as_deref() == version {
             return;
         }
-        let (namespace, name) = key;
-        for user in state
-            .users
-            .get(&(kind, namespace.clone(), name))
-            .into_iter()
-            .flatten()
-        {
+        known.version = version.map(Into::into);
+        for user in &known.users {
             match user {
                 User::Provider(user) => cx
                     .wake
-                    .call(ObjectRef::<Provider>::new(user).within(&namespace)),
+                    .call(ObjectRef::<Provider>::new(user).within(namespace)),
                 User::Integration(user) => cx
                     .wake
-                    .call(ObjectRef::<Integration>::new(user).within(&namespace)),
+                    .call(ObjectRef::<Integration>::new(user).within(namespace)),
             }
         }
     }
 
-    /// Forgets what is no longer there after the watch of a namespace began anew.
+    /// Forgets what is no longer there after the watch of a namespace, or of all, began anew.
     fn keep_only(
         &self,
         cx: &Context,
-        kind: &'static str,
+        of: Of,
         namespace: Option<&str>,
         seen: &BTreeSet<(String, String)>,
     ) {
         let gone: Vec<_> = {
-            let state = self.lock();
-            let known = if kind == SECRET {
-                &state.secrets
-            } else {
-                &state.accounts
-            };
-            known
-                .keys()
-                .filter(|key| namespace.is_none_or(|n| key.0 == n) && !seen.contains(*key))
-                .cloned()
-                .collect()
+            let mut state = self.lock();
+            let objects = state.of(of).iter();
+            let watched = objects.filter(|(of, _)| namespace.is_none_or(|n| *of == n));
+            let allowed = watched.flat_map(|(namespace, all)| {
+                let allowed = all.iter().filter(|(_, known)| known.version.is_some());
+                allowed.map(|(name, _)| (namespace.clone(), name.to_string()))
+            });
+            allowed.filter(|key| !seen.contains(key)).collect()
         };
-        for key in gone {
-            self.seen(cx, kind, key, None);
+        for (namespace, name) in gone {
+            self.seen(cx, of, &namespace, &name, None);
         }
     }
 }
@@ -287,9 +313,11 @@ async fn watch_secrets(cx: Arc<Context>, namespace: String, listed: watch::Sende
     let config = watcher::Config::default().labels(&format!("{}=true", labels::CREDENTIALS));
     follow(
         &cx,
-        SECRET,
+        Of::Secret,
         Some(&namespace),
-        cx.lists.watch(api, config).default_backoff(),
+        // In pages: to stream the list of one namespace the API server goes through the Secrets of
+        // all, a thousand times for a thousand of them.
+        watcher(api, config).default_backoff(),
         listed,
         |_| true,
     )
@@ -312,7 +340,7 @@ async fn watch_accounts(
     let config = watcher::Config::default();
     follow(
         &cx,
-        ACCOUNT,
+        Of::Account,
         namespace.as_deref(),
         cx.lists.watch(api, config).default_backoff(),
         listed,
@@ -323,7 +351,7 @@ async fn watch_accounts(
 
 async fn follow<K>(
     cx: &Context,
-    kind: &'static str,
+    of: Of,
     namespace: Option<&str>,
     stream: impl futures::Stream<Item = Result<Event<PartialObjectMeta<K>>, watcher::Error>> + Send,
     listed: watch::Sender<bool>,
@@ -331,9 +359,10 @@ async fn follow<K>(
 ) where
     K: Send,
 {
-    let key = |meta: &PartialObjectMeta<K>| {
-        let namespace = meta.metadata.namespace.clone().unwrap_or_default();
-        (namespace, meta.metadata.name.clone().unwrap_or_default())
+    let tell = |meta: &PartialObjectMeta<K>, version: Option<&str>| {
+        let namespace = meta.metadata.namespace.as_deref().unwrap_or_default();
+        let name = meta.metadata.name.as_deref().unwrap_or_default();
+        cx.references.seen(cx, of, namespace, name, version);
     };
     let mut listing = BTreeSet::new();
     let mut stream = std::pin::pin!(stream.into_stream());
@@ -342,21 +371,24 @@ async fn follow<K>(
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(meta)) => {
                 let state = allowed(&meta).then(|| version(&meta));
+                tell(&meta, state.as_deref());
                 if state.is_some() {
-                    listing.insert(key(&meta));
+                    let (namespace, name) = (meta.metadata.namespace, meta.metadata.name);
+                    listing.insert((namespace.unwrap_or_default(), name.unwrap_or_default()));
                 }
-                cx.references.seen(cx, kind, key(&meta), state.as_deref());
             }
             Ok(Event::InitDone) => {
-                cx.references.keep_only(cx, kind, namespace, &listing);
+                let seen = std::mem::take(&mut listing);
+                cx.references.keep_only(cx, of, namespace, &seen);
                 let _ = listed.send(true);
             }
             Ok(Event::Apply(meta)) => {
                 let state = allowed(&meta).then(|| version(&meta));
-                cx.references.seen(cx, kind, key(&meta), state.as_deref());
+                tell(&meta, state.as_deref());
             }
-            Ok(Event::Delete(meta)) => cx.references.seen(cx, kind, key(&meta), None),
+            Ok(Event::Delete(meta)) => tell(&meta, None),
             Err(error) => {
+                let kind = of.kind();
                 cx.metrics.watch_failed(kind);
                 tracing::warn!(kind, namespace, %error, "a watch failed; beginning it anew");
             }

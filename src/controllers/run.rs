@@ -117,6 +117,7 @@ async fn work(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let metrics = counted.passes.clone();
+    readiness.waiting("the API server");
     let (client, multiplex) = kubernetes(&counted.kubernetes).await?;
     readiness.waiting("the database");
     let (store, admin) = connect(args).await?;

@@ -54,7 +54,7 @@ struct Scenario<P, A, R> {
 const COMMITS: usize = 16;
 const OTHERS: usize = 8;
 /// Time for the sample of a scenario, and faults that meet a call in it whatever they take.
-const BUDGET: Duration = Duration::from_secs(10);
+const BUDGET: Duration = Duration::from_secs(7);
 const LEAST: usize = 6;
 
 /// Scenarios whose every call is disturbed in each run, whatever it takes.
