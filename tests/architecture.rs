@@ -597,6 +597,21 @@ fn the_definitions_on_disk_are_those_of_the_program() {
 }
 
 #[test]
+fn the_pages_name_flags_paths_and_tests_that_there_are() {
+    let checked = std::process::Command::new("hack/docs")
+        .arg("--check")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env(
+            "PROWLER_OPERATOR_BINARY",
+            env!("CARGO_BIN_EXE_prowler-operator"),
+        )
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
+}
+
+#[test]
 fn the_page_of_metrics_has_every_metric_and_nothing_else() {
     let file = top().join("docs/metrics.md");
     let page = std::fs::read_to_string(&file).unwrap();
