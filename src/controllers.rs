@@ -18,7 +18,6 @@ pub mod isolation;
 pub mod jobs;
 pub mod launch;
 pub mod ledger;
-pub mod lists;
 pub mod malformed;
 pub mod mirrors;
 pub mod multiplex;
@@ -62,8 +61,6 @@ pub struct Context {
     pub client: Client,
     /// The API server, for watches of which there is one for each namespace.
     pub multiplex: multiplex::Multiplex,
-    /// How it lists.
-    pub lists: lists::Lists,
     /// The database as `prowler_user`.
     pub store: Store,
     /// The database as `prowler_admin`, for the named acts across tenants.

@@ -81,6 +81,11 @@ impl State {
             Of::Account => &mut self.accounts,
         }
     }
+
+    fn known(&mut self, of: Of, namespace: &str, name: &str) -> &mut Known {
+        let known = self.of(of).entry(namespace.to_owned()).or_default();
+        known.entry(name.into()).or_default()
+    }
 }
 
 /// Labelled Secrets and annotated service accounts of claimed namespaces.
@@ -127,16 +132,7 @@ impl References {
 
     fn note(&self, of: Of, namespace: &str, name: &str, user: &User) -> Option<String> {
         let mut state = self.lock();
-        let objects = state.of(of);
-        // Nearly always there: no copy of the name is made for a look.
-        if !objects.contains_key(namespace) {
-            objects.insert(namespace.to_owned(), HashMap::new());
-        }
-        let known = objects.get_mut(namespace)?;
-        if !known.contains_key(name) {
-            known.insert(name.into(), Known::default());
-        }
-        let known = known.get_mut(name)?;
+        let known = state.known(of, namespace, name);
         if !known.users.contains(user) {
             known.users.push(user.clone());
         }
@@ -146,16 +142,12 @@ impl References {
     /// Takes in what the watch says; wakes who names the object.
     fn seen(&self, cx: &Context, of: Of, namespace: &str, name: &str, version: Option<&str>) {
         let mut state = self.lock();
-        let objects = state.of(of);
-        let known = match objects.get_mut(namespace).and_then(|all| all.get_mut(name)) {
-            Some(known) => known,
-            None if version.is_none() => return,
-            None => objects
-                .entry(namespace.to_owned())
-                .or_default()
-                .entry(name.into())
-                .or_default(),
-        };
+        let noted = state.of(of).get(namespace);
+        if version.is_none() && !noted.is_some_and(|all| all.contains_key(name)) {
+            // Most accounts are neither allowed nor named: nothing is kept of them.
+            return;
+        }
+        let known = state.known(of, namespace, name);
         if known.version.as_deref() == version {
             return;
         }
@@ -342,7 +334,7 @@ async fn watch_accounts(
         &cx,
         Of::Account,
         namespace.as_deref(),
-        cx.lists.watch(api, config).default_backoff(),
+        watcher(api, config).default_backoff(),
         listed,
         allowed,
     )

@@ -30,7 +30,7 @@ use self::upkeep::retry;
 use super::multiplex::Multiplex;
 use super::wake::Wake;
 use super::{
-    Context, Settings, admission, checks, echoes, installation, isolation, lists, mirrors, network,
+    Context, Settings, admission, checks, echoes, installation, isolation, mirrors, network,
     references, tenancy,
 };
 use crate::api::{
@@ -140,7 +140,6 @@ async fn work(
             events: EventRecorder::new(client.clone(), reporter),
             client,
             multiplex,
-            lists: lists::Lists::default(),
             store,
             admin,
             clock: Arc::new(SystemClock),

@@ -897,7 +897,6 @@ fn context(
     Arc::new(Context {
         events: EventRecorder::new(client.clone(), reporter),
         multiplex: controllers::multiplex::Multiplex::plain(client.clone()),
-        lists: controllers::lists::Lists::default(),
         client,
         store,
         admin,

@@ -62,10 +62,7 @@ fn controller<K: Reconcile + Wakes>(
     waiting: &Waiting,
 ) -> Controller<DeserializeGuard<K>> {
     let (reader, writer) = reflector::store();
-    let api: Api<Read<K>> = Api::all(cx.client.clone());
-    let events = cx
-        .lists
-        .watch(api, watcher::Config::default())
+    let events = objects::<K>(cx)
         .default_backoff()
         .map_ok(read::event)
         .modify(prune)
@@ -108,6 +105,32 @@ fn controller<K: Reconcile + Wakes>(
         )
         .reconcile_on(backlog::fed(everything, waiting.clone()))
         .reconcile_on(calls)
+}
+
+/// The objects of a kind: listed as a stream where the API server does that, which shows objects
+/// while it still encodes others and needs no page of them in memory; in pages from the moment
+/// on that it refuses (`WatchList` is off by default in Kubernetes 1.33).
+fn objects<K: Reconcile>(
+    cx: &Context,
+) -> impl Stream<Item = Result<Event<Read<K>>, watcher::Error>> + Send + 'static {
+    let api: Api<Read<K>> = Api::all(cx.client.clone());
+    let pages = watcher::Config::default();
+    let streamed = watcher(api.clone(), pages.clone().streaming_lists()).take_while(|event| {
+        let refused = event.as_ref().is_err_and(does_not_stream);
+        if refused {
+            tracing::info!(
+                kind = K::KIND,
+                "the API server does not stream lists; reading them in pages"
+            );
+        }
+        future::ready(!refused)
+    });
+    streamed.chain(watcher(api, pages))
+}
+
+/// Whether the API server has refused to stream a list.
+fn does_not_stream(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 422)
 }
 
 /// The objects of which a pass is due, and a call for all of them after each list. While it is
