@@ -36,6 +36,8 @@ mod deletion;
 mod deletion_batches;
 #[path = "apiserver/doors.rs"]
 mod doors;
+#[path = "apiserver/ends.rs"]
+mod ends;
 #[path = "apiserver/examples.rs"]
 mod examples;
 #[path = "apiserver/faults.rs"]

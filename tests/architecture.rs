@@ -450,8 +450,13 @@ fn every_reason_is_explained_and_nothing_else() {
             "{reason}"
         );
         assert_eq!(
+            section.contains("*Tried again once.*"),
+            reason.is_retried_once(),
+            "{reason}"
+        );
+        assert_eq!(
             section.contains("*Tried again"),
-            reason.is_retried(),
+            reason.is_retried() || reason.is_retried_once(),
             "{reason}"
         );
         for part in ["\n* Cause: ", "\n* Cure: ", "\n* Example: "] {

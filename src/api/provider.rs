@@ -301,6 +301,11 @@ pub struct LastScan {
     /// All findings. Left out where the scan published nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
+    /// Memory that Prowler turned out to need (quantity), where the settings give less: the next
+    /// scan begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
 }
 
 /// How far a deletion has come.

@@ -271,6 +271,11 @@ pub struct ScanStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+    /// Memory of Prowler's container (quantity), once an attempt needed more than its settings give.
+    /// Remembered for the Provider's next scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
     /// Findings, counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<FindingCounts>,

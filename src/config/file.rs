@@ -2,19 +2,15 @@
 //!
 //! Unknown fields are refused, so that a misspelt value is seen at start and not ignored.
 
-use std::collections::BTreeMap;
+mod pods;
+
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration};
-use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use serde::Deserialize;
 
+pub use self::pods::{GKE_METADATA_SERVER, NetworkPolicy, Scanner, Upload};
 use crate::domain::quantity;
-
-/// Label of GKE's nodes whose metadata server gives each pod its own identity. See
-/// <https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity>.
-pub const GKE_METADATA_SERVER: &str = "iam.gke.io/gke-metadata-server-enabled";
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,90 +47,6 @@ pub struct FileConfig {
     /// Attempts to cross from one tenant to another, which must fail.
     #[serde(default)]
     pub isolation_canary: IsolationCanary,
-}
-
-/// Prowler's container and the pods it runs in.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Scanner {
-    /// Image used unless a Provider names another that is allowed.
-    pub image: String,
-    /// Images a Provider may name: exact references, or prefixes that end in `*`.
-    #[serde(default)]
-    pub allowed_images: Vec<String>,
-    /// `imagePullPolicy` of the scanner.
-    #[serde(default)]
-    pub image_pull_policy: Option<String>,
-    /// Names of pull Secrets, in the tenant's namespace.
-    #[serde(default)]
-    pub image_pull_secrets: Vec<String>,
-    /// Environment added to the `scan` container.
-    #[serde(default)]
-    pub extra_env: Vec<EnvVar>,
-    /// Node labels scan pods need.
-    #[serde(default)]
-    pub node_selector: BTreeMap<String, String>,
-    /// The cluster is GKE Autopilot, which refuses [`GKE_METADATA_SERVER`] as a node selector and
-    /// needs none: all its nodes have it.
-    #[serde(default)]
-    pub gke_autopilot: bool,
-    /// Taints scan pods tolerate.
-    #[serde(default)]
-    pub tolerations: Vec<Toleration>,
-    /// Affinity of scan pods.
-    #[serde(default)]
-    pub affinity: Option<Affinity>,
-    /// Priority class of scan pods.
-    #[serde(default)]
-    pub priority_class_name: Option<String>,
-    /// Further labels of scan pods.
-    #[serde(default)]
-    pub pod_labels: BTreeMap<String, String>,
-    /// Further annotations of scan pods.
-    #[serde(default)]
-    pub pod_annotations: BTreeMap<String, String>,
-    /// Resources of the `scan` container.
-    #[serde(default)]
-    pub resources: Option<ResourceRequirements>,
-    /// Where scan pods may connect.
-    #[serde(default)]
-    pub network_policy: NetworkPolicy,
-}
-
-/// The `NetworkPolicy` of scan pods in each claimed namespace.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NetworkPolicy {
-    /// Whether there is one; where not, one that was made before is taken away.
-    pub enabled: bool,
-    /// Its name.
-    pub name: String,
-    /// Where scan pods may connect, all of it: name resolution and the server too.
-    pub egress: Vec<NetworkPolicyEgressRule>,
-}
-
-impl Default for NetworkPolicy {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            name: "prowler-operator-scans".to_owned(),
-            egress: Vec::new(),
-        }
-    }
-}
-
-/// The container that sends the findings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Upload {
-    /// The operator's own image.
-    pub image: String,
-    /// Its `imagePullPolicy`.
-    #[serde(default)]
-    pub image_pull_policy: Option<String>,
-    /// Its resources.
-    #[serde(default)]
-    pub resources: Option<ResourceRequirements>,
 }
 
 /// A limit's default and ceiling.

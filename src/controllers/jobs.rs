@@ -12,6 +12,7 @@ use super::error::Error;
 use super::{Context, network, only};
 use crate::api::FIELD_MANAGER;
 use crate::dispatch::job::SPEC_HASH;
+use crate::dispatch::outcome;
 use crate::domain::ids::{ObjectUid, TenantId};
 use crate::store::scans::{self, JobRef, Open};
 
@@ -104,14 +105,16 @@ pub async fn pods(cx: &Context, namespace: &str, job: ObjectUid) -> Result<Vec<P
         .collect())
 }
 
-/// What the API server told the Job controller when it could not make the pod.
-pub async fn refusal(
+/// The newest event of this reason about the object of this uid: for what nothing but events says,
+/// as why the Job controller could not make a pod.
+pub async fn told(
     cx: &Context,
     namespace: &str,
-    job: ObjectUid,
+    uid: &str,
+    reason: &str,
 ) -> Result<Option<String>, Error> {
     let api: Api<Event> = Api::namespaced(cx.client.clone(), namespace);
-    let params = ListParams::default().fields(&format!("regarding.uid={job},reason=FailedCreate"));
+    let params = ListParams::default().fields(&format!("regarding.uid={uid},reason={reason}"));
     let mut events = api.list(&params).await?.items;
     events.sort_by_key(|event| {
         event
@@ -142,8 +145,17 @@ pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Er
         };
         if let Some(uid) = uid {
             delete(cx, job, uid).await?;
-            if !pods(cx, &job.name.namespace, uid).await?.is_empty() {
+            let left = pods(cx, &job.name.namespace, uid).await?;
+            let now = cx.clock.now();
+            if !left.iter().all(|pod| outcome::is_given_up(pod, now)) {
                 return Ok(false);
+            }
+            for pod in &left {
+                tracing::warn!(
+                    scan = %open.id, pod = pod.name_any(),
+                    "freeing the account of a pod whose end nobody tells: its node is lost or stuck"
+                );
+                cx.metrics.pod_given_up();
             }
         }
     }

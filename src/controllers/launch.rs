@@ -175,11 +175,10 @@ pub fn images(cx: &Context) -> Images {
     }
 }
 
-/// Memory of the next attempt after an `OOMKilled`: half as much again, up to the ceiling;
-/// `None` when it has that already.
-pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i64> {
+/// Memory that the attempt had, and that of the next after an `OOMKilled`: half as much again, up
+/// to the ceiling; `None` when it had that already. Bytes.
+pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> (Option<i64>, Option<i64>) {
     let ceilings = ceilings(tenant, cx);
-    let ceiling = quantity::units(&ceilings.memory)?;
     let of_provider: ScanSettings = row
         .admitted
         .as_ref()
@@ -187,14 +186,13 @@ pub fn more_memory(row: &ScanRow, tenant: &TenantView, cx: &Context) -> Option<i
         .unwrap_or_default();
     let of_scan: Option<ScanSettings> = serde_json::from_value(row.scanner_args.clone()).ok();
     let settings = scope::merge(&of_provider, of_scan.as_ref());
-    let had = quantity::units(&size::memory(
-        &settings,
-        &cx.config,
-        &ceilings,
-        row.memory_bytes,
-    ))?;
+    let had = size::memory(&settings, &cx.config, &ceilings, row.memory_bytes);
+    let (Some(had), Some(ceiling)) = (quantity::units(&had), quantity::units(&ceilings.memory))
+    else {
+        return (None, None);
+    };
     let next = had.saturating_add(had / 2).min(ceiling);
-    (next > had).then_some(next)
+    (Some(had), (next > had).then_some(next))
 }
 
 /// What of a scan's or a schedule's own settings is above the tenant's limits, or an image that is

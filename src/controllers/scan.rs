@@ -80,7 +80,7 @@ impl Reconcile for Scan {
         };
         // What the pass did is in the row by now; the status tells the row, not the plan.
         let now = load(tenant.id, object, cx).await?.unwrap_or(row);
-        report::describe(status, &now, &tenant, cx.clock.now());
+        report::describe(status, &now, &tenant);
         Ok(outcome)
     }
 
@@ -238,19 +238,28 @@ impl Scan {
         // process; the call does not.
         if !self.status.as_ref().is_some_and(is_over) {
             let mut tx = cx.store.tenant(tenant.id).await?;
-            if row.state == State::Completed {
-                // A scan that went well is the best check of a connection there is.
-                let at = cx.clock.now();
-                let why = "A scan went well.";
-                checks::set_connection(
-                    &mut tx,
-                    row.provider,
-                    Some(true),
-                    Reason::Succeeded,
-                    why,
-                    at,
-                )
-                .await?;
+            // A scan that went well is the best check of a connection there is.
+            let found = match (row.state, row.reason.as_deref()) {
+                (State::Completed, _) => {
+                    Some((true, Reason::Succeeded, "A scan went well.".to_owned()))
+                }
+                (State::Failed, Some(reason)) if reason == Reason::WrongAccount.as_str() => {
+                    let why = row.message.clone().unwrap_or_default();
+                    Some((false, Reason::WrongAccount, why))
+                }
+                _ => None,
+            };
+            if let Some((connected, reason, why)) = found {
+                let (now, account) = (cx.clock.now(), row.provider);
+                checks::set_connection(&mut tx, account, Some(connected), reason, &why, now)
+                    .await?;
+            }
+            if row.state == State::Failed && row.refused_attempt == Some(row.attempt) {
+                // The server ended it; here is where failures are counted.
+                let reason = row.reason.as_deref().and_then(Reason::from_name);
+                reason
+                    .into_iter()
+                    .for_each(|reason| cx.metrics.attempt_failed(reason));
             }
             providers::mark(&mut tx, row.provider).await?;
             tx.commit().await?;

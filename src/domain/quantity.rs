@@ -35,6 +35,16 @@ pub fn units(text: &str) -> Option<i64> {
     i64::try_from(value / 1000 + i128::from(value % 1000 != 0)).ok()
 }
 
+/// Bytes as people write them, and exactly: `3Gi`, `3584Mi`, or plain bytes where no unit fits.
+pub fn shown(bytes: i64) -> String {
+    for (suffix, unit) in [("Gi", 1_i64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)] {
+        if bytes > 0 && bytes % unit == 0 {
+            return format!("{}{suffix}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
 /// Whether `wish` is more than `ceiling`. What cannot be read counts as more: a wish that is
 /// not understood is not granted.
 pub fn exceeds(wish: &str, ceiling: &str) -> bool {

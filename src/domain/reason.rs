@@ -53,6 +53,8 @@ enum Kind {
     Alarm,
     /// A scan's attempt failed; another may succeed.
     Retried,
+    /// A scan's attempt failed; if the next fails so too, no other will succeed.
+    RetriedOnce,
     /// A scan failed; another attempt would too.
     Final,
 }
@@ -117,8 +119,8 @@ reasons! {
     ProviderDeleted Final "The Provider was deleted while the scan waited or ran.",
 
     // Failed attempts
-    NoOutput Final "Prowler ended without a file of findings.",
-    OutputTruncated Final "The file of findings ends in the middle.",
+    NoOutput RetriedOnce "Prowler ended without a file of findings.",
+    OutputTruncated RetriedOnce "The file of findings ends in the middle.",
     OutputInvalid Final "The file of findings cannot be read.",
     OutputTooLarge Final "The file of findings is larger than the server takes.",
     WrongAccount Final "The findings are of another account than the Provider's.",
@@ -129,8 +131,11 @@ reasons! {
     DeadlineExceeded Retried "The scan ran longer than it may.",
     ImagePullFailed Retried "The image of a scan's container could not be pulled.",
     PodRefused Retried "The cluster refused to make the scan's pod.",
-    PodLost Retried "The scan's pod or its node vanished.",
-    Evicted Retried "The node ran short of something and put the scan's pod out.",
+    Unschedulable Retried "No node took the scan's pod in time.",
+    PodLost Retried "The scan's pod or its Job was deleted or killed from outside.",
+    NodeLost Retried "The node of the scan's pod was lost, shut down or emptied.",
+    Preempted Retried "The scan's pod made room for a more important one.",
+    Evicted Retried "The node ran short of something or was drained, and put the scan's pod out.",
     UploadFailed Retried "The findings could not be sent before the deadline.",
 }
 
@@ -148,6 +153,11 @@ impl Reason {
     /// Whether another attempt of a scan that failed so may succeed.
     pub fn is_retried(self) -> bool {
         self.kind() == Kind::Retried
+    }
+
+    /// Whether one more attempt is worth while, and no third.
+    pub fn is_retried_once(self) -> bool {
+        self.kind() == Kind::RetriedOnce
     }
 
     /// The reason of this name.

@@ -37,6 +37,7 @@ pub struct ControllerMetrics {
     watch_errors: Family<Kind, Counter>,
     failed_attempts: Family<Why, Counter>,
     recounted: Counter,
+    given_up: Counter,
     scans_waiting: Gauge,
     scans_active: Gauge,
     scans_limit: Gauge,
@@ -56,6 +57,7 @@ impl Default for ControllerMetrics {
             watch_errors: Family::default(),
             failed_attempts: Family::default(),
             recounted: Counter::default(),
+            given_up: Counter::default(),
             scans_waiting: Gauge::default(),
             scans_active: Gauge::default(),
             scans_limit: Gauge::default(),
@@ -97,6 +99,11 @@ impl ControllerMetrics {
             "prowler_operator_scans_recounted",
             "Scans ended because their objects had vanished",
             self.recounted.clone(),
+        );
+        registry.register(
+            "prowler_operator_scan_pods_given_up",
+            "Pods of scans whose end nobody told in time, as of a lost node, and whose accounts were freed",
+            self.given_up.clone(),
         );
         registry.register(
             "prowler_operator_scans_waiting",
@@ -170,6 +177,11 @@ impl ControllerMetrics {
     /// A scan whose object had vanished was ended and its account freed.
     pub fn scan_recounted(&self) {
         self.recounted.inc();
+    }
+
+    /// The account of a pod was freed whose end nobody told in time.
+    pub fn pod_given_up(&self) {
+        self.given_up.inc();
     }
 
     /// Whether this controller holds the lease.

@@ -149,8 +149,10 @@ impl Publication {
     }
 }
 
-/// Ends the attempt as failed: its file is of no use. Answers where the attempt stands then,
-/// which is something else than `Refused` when it was no longer open.
+/// Ends the attempt: its file is of no use. The scan fails with it, unless the reason is worth
+/// another attempt: then the controller has the last word, as for whatever else ends an attempt.
+/// Answers where the attempt stands then, which is something else than `Refused` when it was no
+/// longer open.
 pub async fn refuse(
     store: &Store,
     attempt: &Attempt,
@@ -158,7 +160,12 @@ pub async fn refuse(
     message: &str,
     now: Timestamp,
 ) -> Result<Standing, StoreError> {
-    end(store, attempt, "failed", reason, message, now).await
+    let state = if reason.is_retried_once() {
+        "executing"
+    } else {
+        "failed"
+    };
+    end(store, attempt, state, reason, message, now).await
 }
 
 /// Ends the attempt of an account that is deleted as cancelled.
@@ -192,8 +199,13 @@ async fn end(
         return Ok(standing);
     }
     sqlx::query!(
-        "update scans set state = $4, reason = $5, message = $6, completed_at = $7,
-           duration = extract(epoch from $7::timestamptz - coalesce(started_at, $7))::integer,
+        "update scans set state = $4, reason = $5, message = $6,
+           refused_attempt = case when $4 <> 'cancelled' then attempt else refused_attempt end,
+           failed_attempts = case when $4 <> 'failed' then failed_attempts else failed_attempts
+             || jsonb_build_object('attempt', attempt, 'reason', $5::text, 'at', $8::text) end,
+           completed_at = case when $4 <> 'executing' then $7::timestamptz end,
+           duration = case when $4 <> 'executing'
+             then extract(epoch from $7::timestamptz - coalesce(started_at, $7))::integer end,
            updated_at = now()
          where tenant_id = $1 and id = $2 and attempt = $3 and state = 'executing'",
         tx.tenant().0,
@@ -203,6 +215,7 @@ async fn end(
         reason.as_str(),
         message,
         now.to_sqlx() as _,
+        now.to_string(),
     )
     .execute(tx.conn())
     .await?;

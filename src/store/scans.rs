@@ -10,7 +10,7 @@ use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
 pub use self::end::{Ended, Open, cancel, cancel_all, detach, end_attempt, release};
-pub use self::row::{Counts, JobRef, ScanRow, State, of_object};
+pub use self::row::{Counts, Failure, JobRef, ScanRow, State, of_object};
 use super::{StoreError, TenantTx};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 
@@ -153,6 +153,8 @@ pub struct LastScan {
     pub fail: Option<i64>,
     /// All findings; likewise.
     pub total: Option<i64>,
+    /// Memory that Prowler turned out to need, in bytes: what the next scan begins with.
+    pub memory_bytes: Option<i64>,
 }
 
 /// The newest scan of the provider that ended.
@@ -161,7 +163,8 @@ pub async fn last_of(
     provider: ProviderId,
 ) -> Result<Option<LastScan>, StoreError> {
     let row = sqlx::query!(
-        r#"select id, name, state, completed_at as "completed_at: jiff_sqlx::Timestamp", counts
+        r#"select id, name, state, completed_at as "completed_at: jiff_sqlx::Timestamp", counts,
+             memory_bytes
            from scans
            where tenant_id = $1 and provider_id = $2 and state in ('completed', 'failed', 'cancelled')
            order by completed_at desc nulls last, id desc limit 1"#,
@@ -183,5 +186,6 @@ pub async fn last_of(
         completed_at: row.completed_at.map(jiff_sqlx::Timestamp::to_jiff),
         fail: counts.map(|counts| counts.fail),
         total: counts.map(|counts| counts.total),
+        memory_bytes: row.memory_bytes,
     }))
 }

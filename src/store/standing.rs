@@ -107,6 +107,7 @@ struct Facts {
     is_deleted: bool,
     attempt: i32,
     published_attempt: Option<i32>,
+    refused_attempt: Option<i32>,
     job: Option<uuid::Uuid>,
     job_namespace: Option<String>,
     job_name: Option<String>,
@@ -146,7 +147,8 @@ pub async fn standing(tx: &mut TenantTx, attempt: &Attempt) -> Result<Standing, 
     let tenant = tx.tenant().0;
     let facts = sqlx::query_as!(
         Facts,
-        r#"select s.state, s.is_deleted, s.attempt, s.published_attempt, s.job_uid as job,
+        r#"select s.state, s.is_deleted, s.attempt, s.published_attempt, s.refused_attempt,
+             s.job_uid as job,
              s.job_namespace, s.job_name, s.reason, s.message, s.provider_id, p.provider,
              p.uid as provider_uid, (p.is_deleted or t.is_deleted) as "gone!"
            from scans s
@@ -180,6 +182,16 @@ fn judge(attempt: &Attempt, facts: Facts) -> Result<Standing, StoreError> {
         return Ok(Standing::ProviderDeleted);
     }
     let reason = facts.reason.as_deref().and_then(Reason::from_name);
+    if let (true, "executing", Some(reason)) = (
+        facts.refused_attempt == Some(attempt.attempt),
+        facts.state.as_str(),
+        reason,
+    ) {
+        return Ok(Standing::Refused {
+            reason,
+            message: facts.message.unwrap_or_default(),
+        });
+    }
     Ok(match (facts.state.as_str(), reason) {
         ("executing", _) if !facts.is_deleted => Standing::Open(Account {
             provider: ProviderId(facts.provider_id),

@@ -160,6 +160,15 @@ async fn out_of_memory_gets_half_as_much_again_and_never_more_than_the_limit() {
         operator.fails(&world, "s", 137, "OOMKilled", "").await;
     }
     assert_eq!(says(&operator, &world).await, "Failed OOMKilled");
+    let message = operator.message::<Scan>(&world.namespace, "s").await;
+    assert_eq!(
+        message,
+        "Prowler needed more memory than its limit. It had 4Gi. That is the limit: raise limits.scanMemory of its Tenant."
+    );
+    assert_eq!(status(&operator, &world).await["memory"], "4Gi");
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    let provider = operator.status::<Provider>(&world.namespace, "p").await;
+    assert_eq!(provider["lastScan"]["memory"], "4Gi");
     // The status shows the last three of four.
     assert_eq!(
         attempts(&operator, &world).await,

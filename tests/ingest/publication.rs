@@ -345,10 +345,21 @@ async fn files_that_are_of_no_use_fail_the_scan_and_leave_nothing() {
         let attempt = world.scan().await;
         assert_eq!(refused(&world.publish(&attempt, &file).await), reason);
         let (state, stored, message) = world.state(&attempt).await;
+        // Whether another attempt follows, the controller says.
+        let expected = if reason.is_retried_once() {
+            "executing"
+        } else {
+            "failed"
+        };
         assert_eq!(
             (&*state, stored.as_deref()),
-            ("failed", Some(reason.as_str()))
+            (expected, Some(reason.as_str()))
         );
+        let refused = format!(
+            "scans where id = '{}' and refused_attempt = 1",
+            attempt.scan
+        );
+        assert_eq!(world.count(&refused).await, 1);
         assert!(message.unwrap().contains(words), "{reason}");
         assert_eq!(world.stored().await, [], "{reason}");
         // The answer may have been lost: asking again tells the same, whatever is sent.

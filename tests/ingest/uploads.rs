@@ -89,12 +89,17 @@ async fn a_file_of_no_use_fails_the_scan_and_the_pod_says_why() {
     let site = Site::new().await;
     let whole = file(&[record("c", "a"), record("c", "b")]);
     let other = file(&[record("c", "a").account("999999999999")]);
-    for (file, reason) in [
-        (None, "NoOutput"),
-        (Some(&b""[..]), "NoOutput"),
-        (Some(&whole[..whole.len() - 1]), "OutputTruncated"),
-        (Some(&b"nonsense"[..]), "OutputInvalid"),
-        (Some(&other[..]), "WrongAccount"),
+    // Whether another attempt follows where one may, the controller says.
+    for (file, reason, becomes) in [
+        (None, "NoOutput", "executing"),
+        (Some(&b""[..]), "NoOutput", "executing"),
+        (
+            Some(&whole[..whole.len() - 1]),
+            "OutputTruncated",
+            "executing",
+        ),
+        (Some(&b"nonsense"[..]), "OutputInvalid", "failed"),
+        (Some(&other[..]), "WrongAccount", "failed"),
     ] {
         let running = site.running().await;
         // A second time: the first answer may have been lost.
@@ -104,7 +109,7 @@ async fn a_file_of_no_use_fails_the_scan_and_the_pod_says_why() {
             assert_eq!(uploaded.left["reason"], reason);
         }
         let (state, stored, message) = site.world.state(&running.attempt).await;
-        assert_eq!((&*state, stored.as_deref()), ("failed", Some(reason)));
+        assert_eq!((&*state, stored.as_deref()), (becomes, Some(reason)));
         assert!(message.is_some());
         assert_eq!(site.world.stored().await, [], "{reason}");
     }

@@ -223,7 +223,8 @@ impl Provider {
         }
         if pods.is_empty()
             && now.duration_since(running.since) > POD_PATIENCE
-            && let Some(said) = jobs::refusal(cx, &job.name.namespace, uid).await?
+            && let Some(said) =
+                jobs::told(cx, &job.name.namespace, &uid.to_string(), "FailedCreate").await?
         {
             return Ok(Some(Verdict::none(
                 Reason::PodRefused,

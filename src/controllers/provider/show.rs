@@ -12,6 +12,7 @@ use crate::controllers::error::refused;
 use crate::controllers::scan_schedule::seconds;
 use crate::controllers::status;
 use crate::domain::provider::{ValidProvider, Violation};
+use crate::domain::quantity;
 use crate::domain::reason::Reason;
 use crate::store::scans;
 
@@ -109,5 +110,6 @@ pub(super) fn shown(last: scans::LastScan) -> LastScan {
         completed_at: last.completed_at.map(seconds).map(Time),
         fail: last.fail,
         total: last.total,
+        memory: last.memory_bytes.map(quantity::shown),
     }
 }

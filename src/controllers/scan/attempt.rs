@@ -14,8 +14,9 @@ use crate::controllers::jobs::{self, Made};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, launch, status};
-use crate::dispatch::outcome::{self, judge};
-use crate::domain::ids::ObjectName;
+use crate::dispatch::outcome::{self, Evidence, judge, wants_events};
+use crate::domain::ids::{ObjectName, ObjectUid};
+use crate::domain::quantity;
 use crate::domain::reason::Reason;
 use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
 use crate::store::{checks, providers};
@@ -35,30 +36,18 @@ impl Scan {
         status: &mut ScanStatus,
         cx: &Context,
     ) -> Result<Outcome, Error> {
-        let Some(uid) = row.job.as_ref().and_then(|job| job.uid) else {
+        if row.refused_attempt == Some(row.attempt) {
+            // The server has read its file: nothing that becomes of the pod says more.
+            let reason = row.reason.as_deref().and_then(Reason::from_name);
+            let reason = reason.unwrap_or(Reason::OutputInvalid);
+            let message = row.message.clone().unwrap_or_default();
+            return self.fail(row, tenant, reason, &message, cx).await;
+        }
+        let Some((job_ref, uid)) = row.job.as_ref().and_then(|job| Some((job, job.uid?))) else {
             return self.start(row, tenant, status, cx).await;
         };
-        let Some(job_ref) = &row.job else {
-            return Err(Error::Outdated);
-        };
-        let namespace = &job_ref.name.namespace;
-        let judged = match jobs::get(cx, job_ref).await? {
-            None => outcome::Outcome::Failed {
-                reason: Reason::PodLost,
-                message: "The scan's Job was deleted before it ended.".to_owned(),
-            },
-            Some(job) => {
-                let pods = jobs::pods(cx, namespace, uid).await?;
-                let refused = if pods.is_empty() {
-                    jobs::refusal(cx, namespace, uid).await?
-                } else {
-                    None
-                };
-                judge(&job, &pods, refused.as_deref(), cx.clock.now())
-            }
-        };
-        match judged {
-            outcome::Outcome::Running(stage) => {
+        match look(job_ref, uid, cx).await? {
+            outcome::Outcome::Running { stage, waits } => {
                 status.stage = Some(stage);
                 let (reason, message) = match stage {
                     Stage::Scanning => (Reason::Scanning, "Prowler runs."),
@@ -68,12 +57,19 @@ impl Scan {
                     ),
                     _ => (Reason::Starting, "The scan's pod is being made."),
                 };
-                Ok(Outcome::progressing(reason, message).again_in(WATCH_INTERVAL))
+                let message = waits.unwrap_or_else(|| message.to_owned());
+                Ok(
+                    Outcome::progressing(reason, status::bounded(&message))
+                        .again_in(WATCH_INTERVAL),
+                )
             }
             outcome::Outcome::Uploaded { said } => {
                 // The row was read before the pod: it may have been published in between.
                 let object = uid_of(self)?;
                 let fresh = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
+                if fresh.refused_attempt == Some(fresh.attempt) && fresh.attempt == row.attempt {
+                    return Err(Error::Outdated);
+                }
                 if fresh.state == State::Executing {
                     let message = if said.is_empty() {
                         "The upload ended, but nothing was published.".to_owned()
@@ -187,14 +183,23 @@ impl Scan {
     ) -> Result<Outcome, Error> {
         let now = cx.clock.now();
         let retry = &cx.config.retry;
+        let failed_so = || {
+            row.failures
+                .iter()
+                .any(|past| past.reason == reason.as_str())
+        };
         // A Secret that is being replaced is not there for a moment.
-        let may_heal = reason.is_retried() || reason.waits();
+        let may_heal =
+            reason.is_retried() || reason.waits() || reason.is_retried_once() && !failed_so();
         let retry_at = (may_heal && row.attempt < retry.max_attempts)
             .then(|| retry_time(now, row.attempt, retry, cx.clock.jitter()));
-        let memory_bytes = (reason == Reason::OOMKilled)
-            .then(|| launch::more_memory(row, tenant, cx))
-            .flatten();
-        let message = status::bounded(message);
+        let (memory_bytes, message) = if reason == Reason::OOMKilled {
+            let (had, next) = launch::more_memory(row, tenant, cx);
+            let message = out_of_memory(message, had, next, retry_at.is_some());
+            (next, status::bounded(&message))
+        } else {
+            (None, status::bounded(message))
+        };
         let ended = Ended {
             attempt: row.attempt,
             reason: reason.as_str(),
@@ -228,6 +233,47 @@ impl Scan {
         // The Job and the account are dealt with in the next pass.
         Ok(outcome.again_in(Duration::from_millis(200)))
     }
+}
+
+/// What was too little, and what comes of it.
+fn out_of_memory(message: &str, had: Option<i64>, next: Option<i64>, again: bool) -> String {
+    let had = had.map_or_else(String::new, |had| {
+        format!(" It had {}.", quantity::shown(had))
+    });
+    let then = match (next, again) {
+        (Some(next), true) => format!(" The next attempt gets {}.", quantity::shown(next)),
+        (Some(next), false) => format!(" The next scan gets {}.", quantity::shown(next)),
+        (None, _) => " That is the limit: raise limits.scanMemory of its Tenant.".to_owned(),
+    };
+    format!("{message}{had}{then}")
+}
+
+/// What the API server shows of an attempt whose Job was made.
+async fn look(job_ref: &JobRef, uid: ObjectUid, cx: &Context) -> Result<outcome::Outcome, Error> {
+    let namespace = &job_ref.name.namespace;
+    let Some(job) = jobs::get(cx, job_ref).await? else {
+        return Ok(outcome::Outcome::Failed {
+            reason: Reason::PodLost,
+            message: "The scan's Job was deleted before it ended.".to_owned(),
+        });
+    };
+    let pods = jobs::pods(cx, namespace, uid).await?;
+    let now = cx.clock.now();
+    let told = match pods.as_slice() {
+        [] => jobs::told(cx, namespace, &uid.to_string(), "FailedCreate").await?,
+        [pod] if wants_events(pod, now) => {
+            let pod = pod.metadata.uid.as_deref().unwrap_or_default();
+            jobs::told(cx, namespace, pod, "FailedMount").await?
+        }
+        _ => None,
+    };
+    Ok(judge(&Evidence {
+        job: &job,
+        pods: &pods,
+        told: told.as_deref(),
+        now,
+        scheduling_timeout: cx.config.scanner.scheduling_timeout_seconds,
+    }))
 }
 
 fn is_refusal(error: &kube::Error) -> bool {

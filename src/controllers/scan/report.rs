@@ -10,8 +10,9 @@ use crate::controllers::driver::Outcome;
 use crate::controllers::scan_schedule::seconds;
 use crate::controllers::status::Readiness;
 use crate::controllers::tenancy::TenantView;
+use crate::domain::quantity;
 use crate::domain::reason::Reason;
-use crate::store::scans::{ScanRow, State};
+use crate::store::scans::{Failure, ScanRow, State};
 
 /// Failed attempts that a status shows.
 const SHOWN_ATTEMPTS: usize = 3;
@@ -81,8 +82,12 @@ pub fn cancelled(status: &mut ScanStatus, reason: Reason, why: &str, now: Timest
 }
 
 /// Tells the row.
-pub fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView, now: Timestamp) {
-    note_failure(status, row, now);
+pub fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView) {
+    // A row from before they were kept has none.
+    if !row.failures.is_empty() {
+        let beyond = row.failures.len().saturating_sub(SHOWN_ATTEMPTS);
+        status.attempts = row.failures[beyond..].iter().map(shown).collect();
+    }
     status.scan_id = Some(row.id.to_string());
     status.tenant = Some(tenant.name.clone());
     status.provider = Some(row.provider_type.clone());
@@ -101,6 +106,7 @@ pub fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView, now
     status.started_at = row.started_at.map(seconds).map(Time);
     status.completed_at = row.completed_at.map(seconds).map(Time);
     status.duration_seconds = row.duration.map(i64::from);
+    status.memory = row.memory_bytes.map(quantity::shown);
     status.reason = match row.state {
         State::Completed => Some(Reason::Completed.as_str().to_owned()),
         // What the attempt before failed of is in `attempts`.
@@ -133,27 +139,10 @@ pub fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView, now
     }
 }
 
-/// Adds the attempt that failed last, unless the status has it already: the pass that put the
-/// failure down may not have lived to tell.
-fn note_failure(status: &mut ScanStatus, row: &ScanRow, now: Timestamp) {
-    let (attempt, at) = match row.state {
-        State::Available => (row.attempt, None),
-        State::Failed => (row.attempt, row.completed_at),
-        // The reason is that of the attempt before, until this one has its own.
-        State::Executing => (row.attempt - 1, None),
-        State::Completed | State::Cancelled => return,
-    };
-    let Some(reason) = row.reason.clone().filter(|_| attempt > 0) else {
-        return;
-    };
-    if status.attempts.iter().any(|known| known.attempt >= attempt) {
-        return;
+fn shown(failure: &Failure) -> FailedAttempt {
+    FailedAttempt {
+        attempt: failure.attempt,
+        reason: failure.reason.clone(),
+        at: Time(seconds(failure.at)),
     }
-    status.attempts.push(FailedAttempt {
-        attempt,
-        reason,
-        at: Time(seconds(at.unwrap_or(now))),
-    });
-    let excess = status.attempts.len().saturating_sub(SHOWN_ATTEMPTS);
-    status.attempts.drain(..excess);
 }

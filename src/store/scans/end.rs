@@ -36,6 +36,8 @@ pub async fn end_attempt(
         "update scans set
            state = case when $4::timestamptz is null then 'failed' else 'available' end,
            next_attempt_at = $4, reason = $5, message = $6,
+           failed_attempts = failed_attempts
+             || jsonb_build_object('attempt', attempt, 'reason', $5::text, 'at', $9::text),
            memory_bytes = coalesce($8, memory_bytes),
            completed_at = case when $4::timestamptz is null then $7::timestamptz end,
            duration = case when $4::timestamptz is null
@@ -50,6 +52,7 @@ pub async fn end_attempt(
         ended.message,
         now.to_sqlx() as _,
         ended.memory_bytes,
+        now.to_string(),
     )
     .execute(tx.conn())
     .await?;

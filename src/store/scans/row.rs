@@ -70,6 +70,17 @@ pub struct Counts {
     pub informational: i64,
 }
 
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Failure {
+    /// Which attempt, from 1.
+    pub attempt: i32,
+    /// Why it failed, in a word.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A scan's row as the controller needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScanRow {
@@ -121,6 +132,10 @@ pub struct ScanRow {
     pub quarantined: i32,
     /// Memory of the `scan` container after an `OOMKilled`, in bytes.
     pub memory_bytes: Option<i64>,
+    /// The last attempt whose file the server refused.
+    pub refused_attempt: Option<i32>,
+    /// The attempts that failed, oldest first.
+    pub failures: Vec<Failure>,
 }
 
 /// The Job of an attempt.
@@ -161,7 +176,8 @@ pub async fn of_object(
              s.started_at as "started_at: jiff_sqlx::Timestamp",
              s.attempt_started_at as "attempt_started_at: jiff_sqlx::Timestamp",
              s.completed_at as "completed_at: jiff_sqlx::Timestamp", s.duration, s.reason, s.message,
-             s.counts, s.unique_resource_count, s.quarantined, s.memory_bytes
+             s.counts, s.unique_resource_count, s.quarantined, s.memory_bytes, s.refused_attempt,
+             s.failed_attempts
            from scans s join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
            where s.tenant_id = $1 and s.object_uid = $2"#,
         tx.tenant().0,
@@ -201,5 +217,8 @@ pub async fn of_object(
         resources: row.unique_resource_count,
         quarantined: row.quarantined,
         memory_bytes: row.memory_bytes,
+        refused_attempt: row.refused_attempt,
+        failures: serde_json::from_value(row.failed_attempts)
+            .map_err(|_| StoreError::inconsistent("scans", "failed_attempts", row.id))?,
     }))
 }
