@@ -359,7 +359,7 @@ async fn files_that_are_of_no_use_fail_the_scan_and_leave_nothing() {
             "scans where id = '{}' and refused_attempt = 1",
             attempt.scan
         );
-        assert_eq!(world.count(&refused).await, 1);
+        assert_eq!(world.count(&noted).await, 1);
         assert!(message.unwrap().contains(words), "{reason}");
         assert_eq!(world.stored().await, [], "{reason}");
         // The answer may have been lost: asking again tells the same, whatever is sent.
