@@ -355,7 +355,7 @@ async fn files_that_are_of_no_use_fail_the_scan_and_leave_nothing() {
             (&*state, stored.as_deref()),
             (expected, Some(reason.as_str()))
         );
-        let refused = format!(
+        let noted = format!(
             "scans where id = '{}' and refused_attempt = 1",
             attempt.scan
         );
