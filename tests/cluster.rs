@@ -5,14 +5,22 @@
 
 mod support;
 
+#[path = "cluster/actor.rs"]
+mod actor;
 #[path = "cluster/chart.rs"]
 mod chart;
 #[path = "cluster/connection.rs"]
 mod connection;
 #[path = "cluster/demo.rs"]
 mod demo;
+#[path = "cluster/ends.rs"]
+mod ends;
+#[path = "cluster/kills.rs"]
+mod kills;
 #[path = "cluster/line.rs"]
 mod line;
+#[path = "cluster/node.rs"]
+mod node;
 #[path = "cluster/recovery.rs"]
 mod recovery;
 #[path = "cluster/release.rs"]

@@ -109,7 +109,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
         return outcome;
     }
     if failure == Some("DeadlineExceeded") {
-        return deadline();
+        return match stage(pod) {
+            Stage::Ingesting => failed(
+                Reason::UploadFailed,
+                "Prowler was done, but its findings could not be sent before the scan's deadline.",
+            ),
+            _ => deadline(),
+        };
     }
     let over = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
     if failure.is_some() || over {

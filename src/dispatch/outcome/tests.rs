@@ -138,6 +138,17 @@ fn an_upload_that_is_done_or_refused_leaves_the_word_to_the_row() {
 }
 
 #[test]
+fn a_deadline_that_passes_while_findings_are_sent_is_an_upload_that_failed() {
+    let outcome = judge(
+        &job(Some("DeadlineExceeded")),
+        &[pod(upload_ended(143, ""))],
+        None,
+        now(),
+    );
+    assert_eq!(reason(&outcome), Reason::UploadFailed);
+}
+
+#[test]
 fn an_upload_that_gave_up_is_quoted_without_its_wrapping() {
     let left = "{\"reason\":\"UploadFailed\",\"message\":\"gave up after 3600 s\"}\n";
     for (left, said) in [

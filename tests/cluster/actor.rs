@@ -1,0 +1,31 @@
+//! A release whose scans are acted: by an image that ends as it is told (`hack/images.d/actor`).
+
+use crate::demo::{Demo, RELEASE};
+use crate::support::command::{command, succeed};
+
+/// Lets Providers name the actor's image, which is returned, and sets more values. The next
+/// `hack/demo up` takes them back: it does not take a release with another mark for its own.
+pub fn release(demo: &mut Demo, values: &str) -> String {
+    demo.gone();
+    succeed(command("hack/images", &["load", "actor"]));
+    let image = succeed(command("hack/images", &["ref", "actor"]));
+    let image = image.trim();
+    // No checks, which would run the actor too.
+    let set = format!(
+        "scanner.allowedImages={{{image},registry.invalid/*}},connectionChecks.parallelism=0,{values}"
+    );
+    demo.helm(&[
+        "upgrade",
+        RELEASE,
+        "charts/prowler-operator",
+        "--reuse-values",
+        "--wait",
+        "--timeout",
+        "5m",
+        "--labels",
+        "prowler-operator-demo=acted",
+        "--set",
+        &set,
+    ]);
+    image.to_owned()
+}
