@@ -3,10 +3,10 @@
 use crate::demo::{Demo, RELEASE};
 use crate::support::command::{command, succeed};
 
-/// Lets Providers name the actor's image, which is returned, and sets more values. The next
-/// `hack/demo up` takes them back: it does not take a release with another mark for its own.
-pub fn release(demo: &mut Demo, values: &str) -> String {
-    demo.gone();
+/// Lets Providers name the actor's image, which is returned, and sets more values. To be
+/// followed by `Demo::gone`: the next `hack/demo up` takes all of it back, for it does not take a
+/// release with another mark for its own.
+pub fn release(demo: &Demo, values: &str) -> String {
     succeed(command("hack/images", &["load", "actor"]));
     let image = succeed(command("hack/images", &["ref", "actor"]));
     let image = image.trim();

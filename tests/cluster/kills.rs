@@ -38,7 +38,7 @@ const VICTIMS: [Victim; 5] = [
 ];
 
 /// The release with short pauses, a tenant and an account.
-fn set(demo: &mut Demo) {
+fn set(demo: &Demo) {
     let image = actor::release(demo, "retry.backoffSeconds=2,retry.maxAttempts=5");
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": [
         { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE,
@@ -190,7 +190,7 @@ fn seed() -> u64 {
 #[test]
 fn whatever_is_killed_a_scan_ends_right_once_and_its_account_is_free() {
     let mut demo = Demo::up();
-    set(&mut demo);
+    set(&demo);
     let rounds = if std::env::var_os("SOAK").is_some() {
         30
     } else {
@@ -259,6 +259,7 @@ fn whatever_is_killed_a_scan_ends_right_once_and_its_account_is_free() {
         "too few were there to be killed: {hits:?}"
     );
     clear(&demo);
+    demo.gone();
 }
 
 /// Seconds since the node's last heartbeat.
@@ -275,7 +276,7 @@ fn since_heartbeat(demo: &Demo) -> i64 {
 #[test]
 fn a_kubelet_stops_and_the_account_is_free_within_120_seconds_of_its_last_heartbeat() {
     let mut demo = Demo::up();
-    set(&mut demo);
+    set(&demo);
     scan(&demo, "lost", "sleep");
     wait_for("the scan to run", 60, || {
         let scan = get(&demo, &["prowlerscan", "lost", "--namespace", NAMESPACE])?;
@@ -328,4 +329,5 @@ fn a_kubelet_stops_and_the_account_is_free_within_120_seconds_of_its_last_heartb
             .then_some(())
     });
     clear(&demo);
+    demo.gone();
 }
