@@ -17,7 +17,7 @@ const ACCOUNT: &str = "200000000000";
 /// Findings that the actor writes.
 const FINDINGS: i64 = 5001;
 /// Within these milliseconds of a scan's beginning something is killed: a scan takes about as long.
-const MOMENTS: u64 = 12_000;
+const MOMENTS: u64 = 5_000;
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,17 +147,26 @@ fn kill(demo: &Demo, victim: Victim) -> Vec<String> {
     processes
 }
 
+/// The scan, if it is over.
+fn ended(demo: &Demo, name: &str) -> Option<Value> {
+    let scan = get(demo, &["prowlerscan", name, "--namespace", NAMESPACE])?;
+    let state = scan["status"]["state"].as_str()?;
+    matches!(state, "completed" | "failed" | "cancelled").then_some(scan)
+}
+
+fn is_over(demo: &Demo, name: &str) -> bool {
+    ended(demo, name).is_some()
+}
+
 /// The scan once it is over and free.
 fn await_end(demo: &Demo, name: &str) -> Value {
     let scan = wait_for("a scan to end whatever was killed", 300, || {
-        let scan = get(demo, &["prowlerscan", name, "--namespace", NAMESPACE])?;
-        let state = scan["status"]["state"].as_str()?;
-        matches!(state, "completed" | "failed" | "cancelled").then_some(scan)
+        ended(demo, name)
     });
     wait_for("the account to be free", 130, || {
-        let held =
-            format!("select count(*) from scans where holds_account and namespace = '{NAMESPACE}'");
-        (demo.number("admin", None, &held) == 0).then_some(())
+        let held = format!("scans where holds_account and namespace = '{NAMESPACE}'");
+        let held = demo.try_sql("admin", None, &format!("select count(*) from {held}"))?;
+        (held[0][0] == "0").then_some(())
     });
     scan
 }
@@ -207,7 +216,13 @@ fn whatever_is_killed_a_scan_ends_right_once_and_its_account_is_free() {
         let begun = Instant::now();
         scan(&demo, &name, "many");
         std::thread::sleep(Duration::from_millis(moment).saturating_sub(begun.elapsed()));
-        let killed = kill(&demo, victim);
+        let mut killed = kill(&demo, victim);
+        // Its pod may not be there yet, or not any more.
+        while killed.is_empty() && !is_over(&demo, &name) {
+            std::thread::sleep(Duration::from_millis(200));
+            killed = kill(&demo, victim);
+        }
+        let moment = begun.elapsed().as_millis();
         let scan = await_end(&demo, &name);
         let status = &scan["status"];
         let failures: Vec<_> = status["attempts"]
