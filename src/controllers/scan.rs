@@ -81,6 +81,7 @@ impl Reconcile for Scan {
         // What the pass did is in the row by now; the status tells the row, not the plan.
         let now = load(tenant.id, object, cx).await?.unwrap_or(row);
         report::describe(status, &now, &tenant, cx.clock.now());
+        report::quarantined(status, self.metadata.generation, &now);
         Ok(outcome)
     }
 
