@@ -9,7 +9,10 @@
 mod assembly;
 mod check;
 mod extent;
+mod fault;
 mod finding;
+#[cfg(test)]
+mod fuzz;
 mod lenient;
 mod proof;
 mod reader;
@@ -19,7 +22,8 @@ mod text;
 
 use tokio::sync::mpsc;
 
-use self::assembly::{Assembled, Assembly, Fault, Task};
+use self::assembly::{Assembled, Assembly, Task};
+use self::fault::Fault;
 use self::spool::Spooled;
 use crate::domain::clock::Clock;
 use crate::domain::reason::Reason;
@@ -34,7 +38,7 @@ pub enum Outcome {
         /// Findings.
         findings: i64,
         /// Records set aside.
-        quarantined: i32,
+        quarantined: u64,
     },
     /// Not open: published before, refused, stale, or its account is deleted.
     Closed(Standing),
@@ -98,6 +102,12 @@ pub async fn publish(
             drop(publication);
             refuse(store, attempt, reason, &message, now).await
         }
+        Err(Fault::Poisoned(message, quarantine)) => {
+            drop(publication);
+            publication::refuse_poisoned(store, attempt, &message, &quarantine, now)
+                .await
+                .map(Outcome::Closed)
+        }
         Err(fault @ (Fault::Disk(_) | Fault::Stopped)) => {
             tracing::warn!(scan = %attempt.scan, %fault, "the spooled file could not be read");
             Ok(Outcome::Later(Wait::Spool))
@@ -130,19 +140,25 @@ async fn insert(
     (publication, Ok(()))
 }
 
-async fn complete(publication: Publication, assembled: Assembled) -> Result<Outcome, StoreError> {
+async fn complete(
+    mut publication: Publication,
+    assembled: Assembled,
+) -> Result<Outcome, StoreError> {
     let Assembled {
         totals,
+        unchanged,
+        quarantine,
         history,
         inventory,
     } = assembled;
+    publication.unchanged(&unchanged).await?;
     let standing = publication
-        .finish(&totals, inventory.tallies(), history)
+        .finish(&totals, &quarantine, inventory.tallies(), history)
         .await?;
     Ok(match standing {
         Standing::Published => Outcome::Published {
             findings: totals.counts.total,
-            quarantined: totals.quarantined,
+            quarantined: quarantine.count(),
         },
         closed => Outcome::Closed(closed),
     })

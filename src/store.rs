@@ -22,6 +22,7 @@ mod past;
 mod pool;
 pub mod providers;
 pub mod publication;
+pub mod quarantine;
 pub mod roles;
 pub mod scans;
 pub mod schedules;

@@ -10,6 +10,10 @@ mod support;
 
 #[path = "ingest/faults.rs"]
 mod faults;
+#[path = "ingest/fuzz.rs"]
+mod fuzz;
+#[path = "ingest/outcomes.rs"]
+mod outcomes;
 #[path = "ingest/publication.rs"]
 mod publication;
 #[path = "ingest/site.rs"]

@@ -10,5 +10,6 @@ pub mod db;
 pub mod etcd;
 pub mod faults;
 pub mod metrics;
+pub mod mutation;
 pub mod ocsf;
 pub mod operator;

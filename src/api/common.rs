@@ -60,6 +60,8 @@ pub mod condition {
     pub const CREDENTIALS_EXPIRING: &str = "CredentialsExpiring";
     /// The account could be reached.
     pub const CONNECTED: &str = "Connected";
+    /// Records of the scan's file were set aside.
+    pub const RECORDS_QUARANTINED: &str = "RecordsQuarantined";
 }
 
 /// Names another object: of the same namespace, unless the field says otherwise.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::database::UserDatabaseArgs;
+use crate::domain::quantity;
 
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
@@ -53,8 +54,8 @@ pub struct ServerArgs {
     /// Most bytes of one body, as sent (compressed).
     #[arg(long, env = "MAX_UPLOAD_BYTES", default_value_t = GIB)]
     pub max_upload_bytes: u64,
-    /// Most bytes of one file, decompressed.
-    #[arg(long, env = "MAX_FILE_BYTES", default_value_t = 32 * GIB)]
+    /// Bytes that a file, decompressed, must stay below, also as a quantity (4Gi).
+    #[arg(long, env = "MAX_FILE_BYTES", default_value = "4Gi", value_parser = bytes)]
     pub max_file_bytes: u64,
     /// Most bytes of one record; a larger one is set aside.
     #[arg(long, env = "MAX_RECORD_BYTES", default_value_t = 4 * 1024 * 1024)]
@@ -84,6 +85,14 @@ pub struct ServerArgs {
     #[arg(long, env = "SHUTDOWN_SECONDS", default_value_t = 50,
           value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub shutdown_seconds: u64,
+}
+
+/// A size as Kubernetes writes it.
+fn bytes(text: &str) -> Result<u64, String> {
+    quantity::units(text)
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "it must be a number of bytes, such as 4Gi or 4294967296".to_owned())
 }
 
 impl ServerArgs {
@@ -136,6 +145,20 @@ mod tests {
         let needed = ["server", "--database-url", "postgres://u@h/d"];
         let words = needed.iter().chain(more);
         Command::try_parse_from(words).unwrap().args.check()
+    }
+
+    #[test]
+    fn the_size_of_a_file_is_a_quantity() {
+        for (text, read) in [
+            ("4Gi", Some(4 * GIB)),
+            ("4294967296", Some(4 * GIB)),
+            ("2G", Some(2_000_000_000)),
+            ("0", None),
+            ("-1", None),
+            ("much", None),
+        ] {
+            assert_eq!(bytes(text).ok(), read, "{text}");
+        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Reconcile for Scan {
         // What the pass did is in the row by now; the status tells the row, not the plan.
         let now = load(tenant.id, object, cx).await?.unwrap_or(row);
         report::describe(status, &now, &tenant);
+        report::quarantined(status, self.metadata.generation, &now);
         Ok(outcome)
     }
 
@@ -254,12 +255,12 @@ impl Scan {
                 checks::set_connection(&mut tx, account, Some(connected), reason, &why, now)
                     .await?;
             }
-            if row.state == State::Failed && row.refused_attempt == Some(row.attempt) {
-                // The server ended it; here is where failures are counted.
-                let reason = row.reason.as_deref().and_then(Reason::from_name);
-                reason
-                    .into_iter()
-                    .for_each(|reason| cx.metrics.attempt_failed(reason));
+            // The server ended it; here is where failures are counted.
+            if row.state == State::Failed
+                && row.refused_attempt == Some(row.attempt)
+                && let Some(reason) = row.reason.as_deref().and_then(Reason::from_name)
+            {
+                cx.metrics.attempt_failed(reason);
             }
             providers::mark(&mut tx, row.provider).await?;
             tx.commit().await?;

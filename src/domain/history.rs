@@ -1,10 +1,12 @@
 //! What an account's findings were when they were last seen: all that delta and first-seen
 //! need of the past, in 32 bytes a uid.
 //!
-//! One entry per finding uid, whichever scan saw it last. Uids are not unique within a scan
-//! (they hold the resource's name, not its identity), so an entry keeps the *set* of verdicts
-//! of the last scan: a finding has changed if its verdict was not among them. Two resources of
-//! equal name, one passing and one failing, are then not "changed" in every scan for ever.
+//! One entry per finding uid, whichever scan saw it last. Uids are not unique within a scan (they
+//! hold the resource's name, not its identity), so an entry keeps the set of verdicts of the last
+//! scan, and the worst of them decides: a finding has changed if its verdict is another. But of
+//! two resources of equal name, one failing and one passing, the passing one is not "changed" in
+//! every scan for ever: a better verdict is none as long as the worst is met too. Where that is not
+//! known yet the answer is [`Past::unless`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -33,6 +35,23 @@ struct Entry {
     /// Verdicts of the present scan; 0 until it sees it.
     now: u8,
 }
+
+/// What is known of a finding from before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// What changed.
+    pub delta: Option<Delta>,
+    /// Since when it is known: microseconds of the Unix epoch.
+    pub first_seen: i64,
+    /// Nothing changed after all if this uid [stays] when the whole scan was met.
+    ///
+    /// [stays]: History::stays
+    pub unless: Option<Uid>,
+}
+
+/// A uid, as it is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uid(u128);
 
 /// A stored chunk that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,14 +88,9 @@ impl History {
 
     /// Notes a finding of the scan of time `scan_at` (seconds), and says what changed and since
     /// when it is known; `now` is that for a new one (microseconds).
-    pub fn meet(
-        &mut self,
-        uid: &str,
-        status: Status,
-        scan_at: u32,
-        now: i64,
-    ) -> (Option<Delta>, i64) {
-        let entry = self.entries.entry(key(uid)).or_insert(Entry {
+    pub fn meet(&mut self, uid: &str, status: Status, scan_at: u32, now: i64) -> Past {
+        let key = key(uid);
+        let entry = self.entries.entry(key).or_insert(Entry {
             first_seen: now,
             last_seen: scan_at,
             before: 0,
@@ -85,14 +99,28 @@ impl History {
         let verdict = bit(status);
         entry.now |= verdict;
         entry.last_seen = scan_at;
-        let delta = if entry.before == 0 {
-            Some(Delta::New)
-        } else if entry.before & verdict == 0 {
-            Some(Delta::Changed)
+        let worst = worst(entry.before);
+        let (delta, unless) = if entry.before == 0 {
+            (Some(Delta::New), None)
+        } else if verdict == worst {
+            (None, None)
+        } else if is_worse(verdict, worst) || entry.before == worst {
+            (Some(Delta::Changed), None)
+        } else if entry.stays() {
+            (None, None)
         } else {
-            None
+            (Some(Delta::Changed), Some(Uid(key)))
         };
-        (delta, entry.first_seen)
+        Past {
+            delta,
+            first_seen: entry.first_seen,
+            unless,
+        }
+    }
+
+    /// Whether the present scan has met the worst verdict of before.
+    pub fn stays(&self, uid: Uid) -> bool {
+        self.entries.get(&uid.0).is_some_and(Entry::stays)
     }
 
     /// How many uids are known.
@@ -117,6 +145,10 @@ impl History {
 }
 
 impl Entry {
+    fn stays(&self) -> bool {
+        self.now & worst(self.before) != 0
+    }
+
     fn read(bytes: &[u8; ENTRY]) -> (u128, Self) {
         let entry = Self {
             first_seen: i64::from_le_bytes(part(bytes, 16)),
@@ -147,6 +179,19 @@ fn key(uid: &str) -> u128 {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&blake3::hash(uid.as_bytes()).as_bytes()[..16]);
     u128::from_le_bytes(bytes)
+}
+
+/// The worst of some verdicts: FAIL, then MANUAL, then PASS; 0 of none.
+fn worst(verdicts: u8) -> u8 {
+    [Status::Fail, Status::Manual, Status::Pass]
+        .map(bit)
+        .into_iter()
+        .find(|verdict| verdicts & verdict != 0)
+        .unwrap_or(0)
+}
+
+fn is_worse(verdict: u8, other: u8) -> bool {
+    verdict != other && worst(verdict | other) == verdict
 }
 
 fn bit(status: Status) -> u8 {
@@ -197,23 +242,33 @@ mod tests {
         history
     }
 
+    /// What is told of a finding whose delta holds.
+    fn settled(delta: Option<Delta>, first_seen: i64) -> Past {
+        Past {
+            delta,
+            first_seen,
+            unless: None,
+        }
+    }
+
     #[test]
     fn a_finding_is_new_then_unchanged_then_changed_and_keeps_its_first_day() {
+        let (new, changed) = (Some(Delta::New), Some(Delta::Changed));
         let mut first = History::default();
-        assert_eq!(first.meet("a", Status::Fail, DAY, 1), (Some(Delta::New), 1));
+        assert_eq!(first.meet("a", Status::Fail, DAY, 1), settled(new, 1));
         // The same uid again in the same file: still new.
-        assert_eq!(first.meet("a", Status::Fail, DAY, 1), (Some(Delta::New), 1));
+        assert_eq!(first.meet("a", Status::Fail, DAY, 1), settled(new, 1));
 
         let mut second = loaded(&stored(first), 0);
-        assert_eq!(second.meet("a", Status::Fail, 2 * DAY, 2), (None, 1));
+        assert_eq!(second.meet("a", Status::Fail, 2 * DAY, 2), settled(None, 1));
 
         let mut third = loaded(&stored(second), 0);
         assert_eq!(
             third.meet("a", Status::Pass, 3 * DAY, 3),
-            (Some(Delta::Changed), 1)
+            settled(changed, 1)
         );
         let mut fourth = loaded(&stored(third), 0);
-        assert_eq!(fourth.meet("a", Status::Pass, 4 * DAY, 4), (None, 1));
+        assert_eq!(fourth.meet("a", Status::Pass, 4 * DAY, 4), settled(None, 1));
     }
 
     #[test]
@@ -224,21 +279,57 @@ mod tests {
         let mut scoped = loaded(&stored(first), 0);
         scoped.meet("b", Status::Pass, 2 * DAY, 2);
         let mut third = loaded(&stored(scoped), 0);
-        assert_eq!(third.meet("a", Status::Fail, 3 * DAY, 3), (None, 1));
+        assert_eq!(third.meet("a", Status::Fail, 3 * DAY, 3), settled(None, 1));
+    }
+
+    /// The deltas of a scan that met these verdicts of one uid, after one that met those.
+    fn deltas(before: &[Status], now: &[Status]) -> Vec<Option<Delta>> {
+        let mut first = History::default();
+        for status in before {
+            first.meet("a", *status, DAY, 1);
+        }
+        let mut second = loaded(&stored(first), 0);
+        let met: Vec<_> = now
+            .iter()
+            .map(|status| second.meet("a", *status, 2 * DAY, 2))
+            .collect();
+        met.into_iter()
+            .map(|past| match past.unless {
+                Some(uid) if second.stays(uid) => None,
+                _ => past.delta,
+            })
+            .collect()
     }
 
     #[test]
-    fn resources_of_equal_name_do_not_make_one_another_changed() {
-        let mut first = History::default();
-        first.meet("a", Status::Fail, DAY, 1);
-        first.meet("a", Status::Pass, DAY, 1);
-        let mut second = loaded(&stored(first), 0);
-        assert_eq!(second.meet("a", Status::Pass, 2 * DAY, 2), (None, 1));
-        assert_eq!(second.meet("a", Status::Fail, 2 * DAY, 2), (None, 1));
-        assert_eq!(
-            second.meet("a", Status::Manual, 2 * DAY, 2).0,
-            Some(Delta::Changed)
-        );
+    fn the_worst_of_equal_uids_decides_what_changed_next() {
+        use Status::{Fail, Manual, Pass};
+        let changed = Some(Delta::Changed);
+        for (before, now, expected) in [
+            // The failing one is gone, or is left.
+            (&[Fail, Pass][..], &[Pass][..], vec![changed]),
+            (&[Pass, Fail], &[Fail], vec![None]),
+            (&[Fail, Manual], &[Manual], vec![changed]),
+            (&[Manual, Pass], &[Pass], vec![changed]),
+            (&[Manual, Pass], &[Manual], vec![None]),
+            (&[Manual, Pass], &[Fail], vec![changed]),
+            (&[Pass, Pass], &[Pass], vec![None]),
+            // As it was, in any order: nothing changed.
+            (&[Fail, Pass], &[Fail, Pass], vec![None, None]),
+            (&[Fail, Pass], &[Pass, Fail], vec![None, None]),
+            (&[Manual, Pass, Fail], &[Pass, Manual, Fail], vec![None; 3]),
+            // One became worse; the other is what it was.
+            (
+                &[Manual, Pass],
+                &[Pass, Manual, Fail],
+                vec![None, None, changed],
+            ),
+            // Another of the name came.
+            (&[Fail], &[Fail, Pass], vec![None, changed]),
+            (&[Pass], &[Fail, Pass], vec![changed, None]),
+        ] {
+            assert_eq!(deltas(before, now), expected, "{before:?} {now:?}");
+        }
     }
 
     #[test]
@@ -250,7 +341,7 @@ mod tests {
         assert_eq!(second.len(), 1);
         assert_eq!(
             second.meet("a", Status::Fail, 4 * DAY, 9),
-            (Some(Delta::New), 9)
+            settled(Some(Delta::New), 9)
         );
     }
 

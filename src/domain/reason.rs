@@ -115,13 +115,15 @@ reasons! {
     Scanning Waits "Prowler runs.",
     Ingesting Waits "The findings are being stored.",
     Completed Fine "The scan has ended and its findings are published.",
+    RecordsQuarantined Alarm "Records of the file of findings could not be kept, and were set aside.",
     Cancelled Final "The scan was ended before it was done.",
     ProviderDeleted Final "The Provider was deleted while the scan waited or ran.",
 
     // Failed attempts
     NoOutput RetriedOnce "Prowler ended without a file of findings.",
     OutputTruncated RetriedOnce "The file of findings ends in the middle.",
-    OutputInvalid Final "The file of findings cannot be read.",
+    OutputUnreadable Final "The file of findings cannot be read.",
+    OutputPoisoned Final "Too many records of the file of findings could not be kept.",
     OutputTooLarge Final "The file of findings is larger than the server takes.",
     WrongAccount Final "The findings are of another account than the Provider's.",
     ScanFailed Retried "Prowler ended with an error.",

@@ -1,28 +1,30 @@
 //! A file becomes rows: every record is proved to be of the account, understood, compared with
 //! the past, counted and added to a batch.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
+use std::io::Read;
 
 use uuid::Uuid;
 
 use super::check::{Checks, Met};
+use super::fault::{Fault, ONE_IN, poisoned};
 use super::finding::understand;
 use super::proof::{Proof, prove};
-use super::reader::{Element, HEAD, Place, ReadError, Reader};
+use super::reader::{Element, Place, ReadError, Reader};
 use super::record::Record;
-use super::spool::{DiskFault, Spooled};
-use super::text::{compact, head};
+use super::spool::Spooled;
+use super::text::compact;
 use crate::domain::finding::{
     Delta, Finding, Resource, Severity, Status, UID_MAX, resource_id, tag_id,
 };
-use crate::domain::history::History;
+use crate::domain::history::{History, Uid};
 use crate::domain::ids::{ScanId, TenantId};
 use crate::domain::inventory::{Digest, Inventory};
 use crate::domain::reason::Reason;
 use crate::domain::uuid7;
-use crate::store::findings::{Aside, Batch, NewFinding};
+use crate::store::findings::{Batch, NewFinding};
 use crate::store::publication::{Account, Totals};
+use crate::store::quarantine::Quarantine;
 use crate::store::scans::Counts;
 
 /// Findings of a batch: memory grows with it, and beyond some thousands speed does not.
@@ -31,51 +33,6 @@ const BATCH_FINDINGS: usize = 4000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Tags remembered as told: about 1 MiB.
 const TAGS_REMEMBERED: usize = 50_000;
-/// Records set aside that are stored; the rest is only counted.
-const ASIDE_MAX: u64 = 1000;
-
-/// Why a file is of no use.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    /// It cannot be published; the scan fails for this reason.
-    #[error("{1}")]
-    File(Reason, String),
-    /// The spool failed; another try may succeed.
-    #[error("{0}")]
-    Disk(std::io::Error),
-    /// Nobody takes the batches any more.
-    #[error("the publication ended")]
-    Stopped,
-}
-
-impl From<ReadError> for Fault {
-    fn from(error: ReadError) -> Self {
-        let sentence = error.to_string();
-        match error {
-            ReadError::Empty => Self::File(Reason::NoOutput, sentence),
-            ReadError::Truncated(_) => Self::File(Reason::OutputTruncated, sentence),
-            ReadError::NotAnArray(_) | ReadError::Malformed(_) | ReadError::Trailing(_) => {
-                Self::File(Reason::OutputInvalid, sentence)
-            }
-            ReadError::Io(error) => match error.kind() {
-                std::io::ErrorKind::FileTooLarge => Self::File(
-                    Reason::OutputTooLarge,
-                    "the decompressed file is larger than the server takes".to_owned(),
-                ),
-                _ if is_disk_fault(&error) => Self::Disk(error),
-                // The decompressor's words: what was sent is not what was compressed.
-                _ => Self::File(Reason::OutputInvalid, sentence),
-            },
-        }
-    }
-}
-
-fn is_disk_fault(error: &std::io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<DiskFault>)
-}
-
 /// Whose file it is and when it is read.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -92,6 +49,9 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) struct Assembled {
     pub totals: Totals,
+    /// Findings that were sent as changed, and are not.
+    pub unchanged: Vec<Uuid>,
+    pub quarantine: Quarantine,
     pub history: History,
     pub inventory: Inventory,
 }
@@ -110,6 +70,14 @@ impl Tags {
     }
 }
 
+/// A finding that has changed, unless its uid stays.
+struct Unsettled {
+    uid: Uid,
+    id: Uuid,
+    /// It is among those counted as changed.
+    counted: bool,
+}
+
 /// A file on its way to rows.
 pub(super) struct Assembly<S> {
     task: Task,
@@ -121,9 +89,8 @@ pub(super) struct Assembly<S> {
     batch: Batch,
     counts: Counts,
     counter: u32,
-    aside: u64,
-    /// Records of which a finding or a resource was kept.
-    kept: u64,
+    quarantine: Quarantine,
+    unsettled: Vec<Unsettled>,
     /// A record proved the account.
     proven: bool,
     send: S,
@@ -146,15 +113,15 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
             batch: Batch::default(),
             counts: Counts::default(),
             counter: 0,
-            aside: 0,
-            kept: 0,
+            quarantine: Quarantine::default(),
+            unsettled: Vec::new(),
             proven: false,
             send,
         }
     }
 
     /// Reads the whole file.
-    pub(super) fn run(mut self, spooled: &mut Spooled) -> Result<Assembled, Fault> {
+    pub(super) fn run(self, spooled: &mut Spooled) -> Result<Assembled, Fault> {
         if spooled.bytes() == 0 {
             return Err(ReadError::Empty.into());
         }
@@ -162,21 +129,26 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         let source = spooled
             .reader()
             .map_err(|error| Fault::from(ReadError::Io(error)))?;
+        self.read(source, max_record)
+    }
+
+    /// Reads the whole file from its source.
+    pub(super) fn read(mut self, source: impl Read, max_record: usize) -> Result<Assembled, Fault> {
         let number =
             Reader::new(source, max_record).each(|place, element| self.element(place, &element))?;
-        if number > 0 && self.kept == 0 {
-            return Err(Fault::File(
-                Reason::OutputInvalid,
-                format!("none of the {number} records of the file is a finding"),
-            ));
+        if self.quarantine.count() > number / ONE_IN {
+            let sentence = poisoned(&self.quarantine, number);
+            return Err(Fault::Poisoned(sentence, Box::new(self.quarantine)));
         }
         self.flush(true)?;
+        let unchanged = self.settle();
         Ok(Assembled {
             totals: Totals {
                 counts: self.counts,
                 resources: i32::try_from(self.inventory.places()).unwrap_or(i32::MAX),
-                quarantined: i32::try_from(self.aside).unwrap_or(i32::MAX),
             },
+            unchanged,
+            quarantine: self.quarantine,
             history: self.history,
             inventory: self.inventory,
         })
@@ -185,7 +157,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     fn element(&mut self, place: Place<'_>, element: &Element<'_>) -> Result<(), Fault> {
         match element {
             Element::Record(record) => self.record(place, record)?,
-            Element::Broken { reason, head } => self.set_aside(place, reason, Some(head)),
+            Element::Broken(reason) => self.set_aside(place, reason),
         }
         if self.batch.findings() >= BATCH_FINDINGS || self.batch.size() >= BATCH_BYTES {
             self.flush(false)?;
@@ -209,25 +181,24 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 ));
             }
             Proof::Wrong(_) => {
-                self.set_aside(place, "the record is of another account", None);
+                self.set_aside(place, "the record is of another account");
                 return Ok(());
             }
         }
         let finding = match understand(account.kind, record) {
             Ok(finding) => finding,
             Err(reason) => {
-                self.set_aside(place, &reason, None);
+                self.set_aside(place, &reason);
                 return Ok(());
             }
         };
-        self.kept += 1;
         let resource = finding
             .resource
             .as_ref()
             .map(|resource| self.resource(resource));
         if finding.uid.chars().count() > UID_MAX {
             let reason = format!("finding_info.uid is longer than {UID_MAX} characters");
-            self.set_aside(place, &reason, None);
+            self.set_aside(place, &reason);
             return Ok(());
         }
         let check_sha256 = match self.checks.meet(&finding.check_id, record) {
@@ -246,9 +217,10 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         resource: Option<Uuid>,
         check_sha256: [u8; 32],
     ) -> Result<(), Fault> {
-        let (delta, first_seen) =
-            self.history
-                .meet(&finding.uid, finding.status, self.scan_at, self.task.now);
+        let past = self
+            .history
+            .meet(&finding.uid, finding.status, self.scan_at, self.task.now);
+        let delta = past.delta;
         if let (Status::Fail, false, Some(resource)) = (finding.status, finding.muted, resource) {
             self.inventory.fail(resource);
         }
@@ -257,15 +229,31 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         let id = uuid7::finding_id(self.task.scan, self.counter, random)
             .map_err(|error| Fault::Disk(std::io::Error::other(error)))?;
         self.counter = self.counter.wrapping_add(1);
+        if let Some(uid) = past.unless {
+            self.unsettled.push(Unsettled {
+                uid,
+                id,
+                counted: !finding.muted,
+            });
+        }
         self.batch.finding(&NewFinding {
             id,
             finding,
             resource,
             check_sha256,
             delta,
-            first_seen,
+            first_seen: past.first_seen,
         });
         Ok(())
+    }
+
+    /// The findings that turned out not to have changed, now that all are met.
+    fn settle(&mut self) -> Vec<Uuid> {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        unsettled.retain(|finding| self.history.stays(finding.uid));
+        let counted = unsettled.iter().filter(|finding| finding.counted).count();
+        self.counts.changed -= i64::try_from(counted).unwrap_or(i64::MAX);
+        unsettled.into_iter().map(|finding| finding.id).collect()
     }
 
     /// Notes the resource, and adds its row and tags if they are new or changed.
@@ -292,21 +280,9 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         id
     }
 
-    fn set_aside(&mut self, place: Place<'_>, reason: &str, beginning: Option<&str>) {
-        self.aside += 1;
-        if self.aside > ASIDE_MAX {
-            return;
-        }
-        let record = match beginning {
-            Some(beginning) => Cow::Borrowed(beginning),
-            None => Cow::Owned(head(place.bytes, HEAD)),
-        };
-        self.batch.aside(&Aside {
-            position: place.number,
-            offset: place.offset,
-            reason,
-            record: &record,
-        });
+    fn set_aside(&mut self, place: Place<'_>, reason: &str) {
+        self.quarantine
+            .add(place.number, place.offset, reason, place.bytes);
     }
 
     fn flush(&mut self, at_end: bool) -> Result<(), Fault> {

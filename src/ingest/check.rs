@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::lenient::{List, Object, Text};
 use super::record::Record;
-use super::text::repair;
 
 /// Texts remembered; a file with more of them is odd, and only costs time.
 const REMEMBERED: usize = 20_000;
@@ -221,15 +220,12 @@ fn read<T: Default>(
     raw: Option<&RawValue>,
     parse: impl Fn(&str) -> Result<T, serde_json::Error>,
 ) -> T {
-    let Some(raw) = raw else { return T::default() };
-    parse(raw.get())
-        // Lone surrogates are only seen when a text is decoded.
-        .or_else(|_| parse(&repair(raw.get().as_bytes())))
+    raw.and_then(|raw| parse(raw.get()).ok())
         .unwrap_or_default()
 }
 
 fn text(text: &Text<'_>) -> String {
-    text.clean().into_owned()
+    text.as_str().to_owned()
 }
 
 fn texts(list: &List<Text<'_>>) -> Vec<String> {
@@ -241,7 +237,7 @@ mod tests {
     use super::*;
 
     const RECORD: &str = r#"{
-        "risk_details": "Bad \u0000 things", "remediation": {"desc": "Do", "references": ["u", "v"]},
+        "risk_details": "Bad \u00fcble things", "remediation": {"desc": "Do", "references": ["u", "v"]},
         "finding_info": {"title": "T", "desc": "D", "types": ["a"]},
         "unmapped": {"compliance": {"CIS": ["1", "2"]}, "notes": 7, "categories": ["c"], "depends_on": null},
         "resources": [{"group": {"name": "s3"}}]
@@ -259,7 +255,7 @@ mod tests {
         };
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["checkid"], "check");
-        assert_eq!(value["risk"], "Bad \u{fffd} things");
+        assert_eq!(value["risk"], "Bad \u{fc}ble things");
         assert_eq!(value["compliance"]["CIS"][1], "2");
         assert_eq!(value["remediation"]["recommendation"]["url"], "u");
         assert_eq!(value["notes"], "7");
@@ -286,8 +282,7 @@ mod tests {
     fn a_record_without_any_of_it_has_empty_constants() {
         let mut checks = Checks::default();
         assert!(matches!(checks.meet("c", &parse("{}")), Met::Now(..)));
-        let odd =
-            r#"{"remediation": "text", "unmapped": {"compliance": ["x"], "notes": "\ud800"}}"#;
-        assert!(matches!(checks.meet("c", &parse(odd)), Met::Now(..)));
+        let odd = r#"{"remediation": "text", "unmapped": {"compliance": ["x"], "notes": [[]]}}"#;
+        assert!(matches!(checks.meet("c", &parse(odd)), Met::Before(_)));
     }
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use super::lenient::Text;
 use super::record::{Record, ResourceDetails};
-use super::text::clean;
 use crate::api::account::ProviderType;
 use crate::domain::finding::{CHECK_ID_MAX, Finding, Resource, Severity, Status};
 
@@ -23,11 +22,11 @@ pub(super) fn understand<'a>(
             _ => "status_code is neither PASS, FAIL nor MANUAL".to_owned(),
         });
     };
-    let uid = record.finding_info.0.uid.clean();
+    let uid = record.finding_info.0.uid.as_str();
     if uid.is_empty() {
         return Err("finding_info.uid is missing".to_owned());
     }
-    let check_id = record.metadata.0.event_code.clean();
+    let check_id = record.metadata.0.event_code.as_str();
     if check_id.is_empty() {
         return Err("metadata.event_code (the check) is missing".to_owned());
     }
@@ -41,10 +40,10 @@ pub(super) fn understand<'a>(
         _ => &record.status_detail,
     };
     Ok(Finding {
-        uid,
-        check_id,
+        uid: uid.into(),
+        check_id: check_id.into(),
         status,
-        status_extended: detail.clean(),
+        status_extended: detail.as_str().into(),
         severity: Severity::from_name(record.severity.as_str()),
         muted: record.status.as_str() == "Suppressed",
         categories: record
@@ -53,8 +52,9 @@ pub(super) fn understand<'a>(
             .categories
             .0
             .iter()
-            .map(Text::clean)
+            .map(Text::as_str)
             .filter(|category| !category.is_empty())
+            .map(Cow::from)
             .collect(),
         resource: record
             .resources
@@ -70,21 +70,21 @@ fn resource<'a>(
     account_region: &'a Text<'_>,
 ) -> Resource<'a> {
     let region = if provider == ProviderType::Kubernetes {
-        namespace(details.namespace.clean(), details.region.clean())
+        namespace(details.namespace.as_str(), details.region.as_str())
     } else if details.region.as_str().is_empty() {
-        account_region.clean()
+        account_region.as_str().into()
     } else {
-        details.region.clean()
+        details.region.as_str().into()
     };
-    let partition = details.cloud_partition.clean();
+    let partition = details.cloud_partition.as_str();
     Resource {
-        uid: details.uid.clean(),
-        name: details.name.clean(),
+        uid: details.uid.as_str().into(),
+        name: details.name.as_str().into(),
         region,
-        service: details.group.0.name.clean(),
-        kind: details.kind.clean(),
-        partition: (!partition.is_empty()).then_some(partition),
-        details: details.data.0.details.clean(),
+        service: details.group.0.name.as_str().into(),
+        kind: details.kind.as_str().into(),
+        partition: (!partition.is_empty()).then_some(partition.into()),
+        details: details.data.0.details.as_str().into(),
         metadata: details
             .data
             .0
@@ -102,14 +102,14 @@ fn resource<'a>(
 }
 
 /// The original's region of a cluster's object; the file leaves the prefix out.
-fn namespace<'a>(namespace: Cow<'a, str>, region: Cow<'a, str>) -> Cow<'a, str> {
+fn namespace<'a>(namespace: &'a str, region: &'a str) -> Cow<'a, str> {
     let name = if namespace.is_empty() {
         region
     } else {
         namespace
     };
     if name.is_empty() || name.starts_with(NAMESPACE) {
-        name
+        name.into()
     } else {
         Cow::Owned(format!("{NAMESPACE}{name}"))
     }
@@ -118,7 +118,7 @@ fn namespace<'a>(namespace: Cow<'a, str>, region: Cow<'a, str>) -> Cow<'a, str> 
 /// `key:value`, split at the first colon; a label without one is a key.
 fn tag(label: &str) -> (Cow<'_, str>, Cow<'_, str>) {
     let (key, value) = label.split_once(':').unwrap_or((label, ""));
-    (clean(key), clean(value))
+    (key.into(), value.into())
 }
 
 #[cfg(test)]
@@ -223,12 +223,12 @@ mod tests {
 
     #[test]
     fn suppressed_findings_are_muted_and_a_missing_detail_falls_back_to_the_message() {
-        let json = r#"{"status_code": "FAIL", "status": "Suppressed", "message": "m\u0000",
+        let json = r#"{"status_code": "FAIL", "status": "Suppressed", "message": "m",
             "metadata": {"event_code": "c"}, "finding_info": {"uid": "u"}, "severity": 7}"#;
         let record = record(json);
         let finding = understand(ProviderType::Aws, &record).unwrap();
         assert!(finding.muted);
-        assert_eq!(finding.status_extended, "m\u{fffd}");
+        assert_eq!(finding.status_extended, "m");
         assert_eq!(finding.severity, Severity::Informational);
         assert!(finding.resource.is_none());
     }

@@ -8,18 +8,11 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::text::clean;
-
 /// A text; numbers and truth values become text, everything else is empty.
 #[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 impl Text<'_> {
-    /// The text without NUL characters.
-    pub(super) fn clean(&self) -> Cow<'_, str> {
-        clean(&self.0)
-    }
-
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

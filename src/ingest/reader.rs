@@ -1,21 +1,23 @@
 //! A JSON array as a stream of its elements, over a sliding window of the file.
 //!
-//! The common record is parsed where it lies, without a copy. What does not parse is measured
-//! by its brackets, repaired if it only holds characters it may not, and otherwise handed over
-//! as broken; a record beyond the bound is skipped without being held. So one bad record never
-//! costs the others, and the memory used does not depend on the file.
+//! The common record is parsed where it lies, without a copy. What does not parse, or holds what no
+//! record may, is measured by its brackets and handed over as broken; a record beyond the bound is
+//! skipped without being held. So one bad record never costs the others, and the memory used does
+//! not depend on the file.
 
 use std::io::Read;
 
-use super::extent::Extent;
+use super::extent::{Extent, NESTING_MAX};
 use super::lenient::Object;
 use super::record::Record;
-use super::text::{head, repair};
+use super::text::{flaw, is_plain};
 
 /// Bytes read at once, and the window's size as long as records fit.
 const WINDOW: usize = 1024 * 1024;
-/// What is kept of a record that is set aside.
-pub(super) const HEAD: usize = 1024;
+/// Bytes of a record beyond the bound that are handed over.
+const HEAD: usize = 1024;
+/// A record with fewer bytes is not nested too deep, or it would not parse.
+const SHALLOW: usize = 2 * NESTING_MAX as usize;
 
 /// One element of the array.
 #[derive(Debug)]
@@ -26,13 +28,8 @@ pub(super) const HEAD: usize = 1024;
 pub(super) enum Element<'a> {
     /// A record.
     Record(Record<'a>),
-    /// An element that is none.
-    Broken {
-        /// What is wrong, without quoting it.
-        reason: String,
-        /// Its beginning, as text that can be stored.
-        head: String,
-    },
+    /// An element that is none; what is wrong, without quoting it.
+    Broken(String),
 }
 
 /// Where an element lies.
@@ -61,6 +58,9 @@ pub(super) enum ReadError {
     /// Something stands between two elements that does not belong there.
     #[error("the file is no JSON array: unexpected character at byte {0}")]
     Malformed(u64),
+    /// It holds brackets within brackets that no finding has.
+    #[error("the record at byte {0} is nested deeper than {NESTING_MAX} levels")]
+    TooDeep(u64),
     /// Something follows the closing bracket.
     #[error("something follows the end of the array at byte {0}")]
     Trailing(u64),
@@ -165,7 +165,9 @@ impl<R: Read> Reader<R> {
         loop {
             let offset = self.offset();
             let step = match parse(self.rest()) {
-                Parsed::Record(record, length) => {
+                Parsed::Record(record, length)
+                    if length <= self.max_record && is_sound(&self.rest()[..length]) =>
+                {
                     let bytes = &self.rest()[..length];
                     let place = Place {
                         number,
@@ -176,17 +178,16 @@ impl<R: Read> Reader<R> {
                     Step::Consumed(length)
                 }
                 Parsed::Incomplete if self.rest().len() < self.max_record => Step::ReadMore,
-                Parsed::Incomplete | Parsed::Unacceptable => Step::Examine,
+                Parsed::Record(..) | Parsed::Incomplete | Parsed::Unacceptable => Step::Examine,
             };
             match step {
                 Step::Consumed(length) => {
                     self.start += length;
                     return Ok(());
                 }
-                // What is incomplete at the end of the file never becomes complete.
                 Step::ReadMore => {
                     if self.refill().map_err(ReadError::Io)? == 0 {
-                        return Err(ReadError::Truncated(self.end()).into());
+                        return self.unacceptable(number, visit);
                     }
                 }
                 Step::Examine => return self.unacceptable(number, visit),
@@ -194,7 +195,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// An element that does not parse: finds its end, tries again on a repaired copy.
+    /// An element that cannot be accepted: finds its end, and says why.
     fn unacceptable<E: From<ReadError>>(
         &mut self,
         number: u64,
@@ -204,16 +205,19 @@ impl<R: Read> Reader<R> {
         let mut extent = Extent::default();
         let mut scanned = 0;
         loop {
-            match extent.end(&self.rest()[scanned..]) {
-                Some(more) => {
-                    scanned += more;
-                    break;
-                }
-                None => scanned = self.rest().len(),
+            let end = extent.end(&self.rest()[scanned..]);
+            if extent.is_too_deep() {
+                return Err(ReadError::TooDeep(offset).into());
             }
+            if let Some(more) = end {
+                scanned += more;
+                break;
+            }
+            scanned = self.rest().len();
             if scanned >= self.max_record {
                 return self.oversized(number, offset, extent, visit);
             }
+            // What is incomplete at the end of the file never becomes complete.
             if self.refill().map_err(ReadError::Io)? == 0 {
                 return Err(ReadError::Truncated(self.end()).into());
             }
@@ -224,17 +228,12 @@ impl<R: Read> Reader<R> {
             offset,
             bytes,
         };
-        let repaired = repair(bytes);
-        match parse(repaired.as_bytes()) {
-            Parsed::Record(record, _) => visit(place, Element::Record(record))?,
-            _ => visit(
-                place,
-                Element::Broken {
-                    reason: fault(repaired.as_bytes()),
-                    head: head(bytes, HEAD),
-                },
-            )?,
-        }
+        let reason = if scanned > self.max_record {
+            self.too_large()
+        } else {
+            fault(bytes)
+        };
+        visit(place, Element::Broken(reason))?;
         self.start += scanned;
         Ok(())
     }
@@ -254,7 +253,11 @@ impl<R: Read> Reader<R> {
             if self.refill().map_err(ReadError::Io)? == 0 {
                 return Err(ReadError::Truncated(self.end()).into());
             }
-            if let Some(end) = extent.end(self.rest()) {
+            let end = extent.end(self.rest());
+            if extent.is_too_deep() {
+                return Err(ReadError::TooDeep(offset).into());
+            }
+            if let Some(end) = end {
                 self.start += end;
                 break;
             }
@@ -264,9 +267,11 @@ impl<R: Read> Reader<R> {
             offset,
             bytes: &kept,
         };
-        let reason = format!("the record is larger than {} bytes", self.max_record);
-        let head = head(&kept, HEAD);
-        visit(place, Element::Broken { reason, head })
+        visit(place, Element::Broken(self.too_large()))
+    }
+
+    fn too_large(&self) -> String {
+        format!("the record is larger than {} bytes", self.max_record)
     }
 
     /// The next byte that is no white space, not consumed.
@@ -303,23 +308,10 @@ impl<R: Read> Reader<R> {
         let held = self.window.len();
         // Doubling keeps the number of tries at a large record logarithmic.
         let wanted = held.max(WINDOW - held.min(WINDOW)).max(WINDOW / 2);
-        self.window.resize(held + wanted, 0);
-        let mut read = 0;
-        while read < wanted {
-            match self.source.read(&mut self.window[held + read..]) {
-                Ok(0) => {
-                    self.ended = true;
-                    break;
-                }
-                Ok(more) => read += more,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.window.truncate(held + read);
-                    return Err(error);
-                }
-            }
-        }
-        self.window.truncate(held + read);
+        self.window.reserve(wanted);
+        let mut source = Read::by_ref(&mut self.source).take(wanted as u64);
+        let read = source.read_to_end(&mut self.window)?;
+        self.ended = read < wanted;
         Ok(read)
     }
 
@@ -350,10 +342,25 @@ fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Why the element does not parse; words of the parser that quote no value.
+/// Whether there is nothing in a record that parses which may not be there.
+fn is_sound(record: &[u8]) -> bool {
+    if record.len() >= SHALLOW {
+        let mut extent = Extent::default();
+        extent.end(record);
+        if extent.is_too_deep() {
+            return false;
+        }
+    }
+    is_plain(record) || flaw(record).is_none()
+}
+
+/// Why the element is no record; words that quote no value.
 fn fault(bytes: &[u8]) -> String {
     if bytes.first() != Some(&b'{') {
         return "the element is no object".to_owned();
+    }
+    if let Some(flaw) = flaw(bytes) {
+        return flaw.to_string();
     }
     match serde_json::from_slice::<Object<Record<'_>>>(bytes) {
         Ok(_) => "the record cannot be read".to_owned(),

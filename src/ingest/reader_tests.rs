@@ -24,7 +24,7 @@ fn read_with(file: &[u8], step: usize, max_record: usize) -> (Vec<String>, Strin
             Element::Record(record) => {
                 format!("{}@{}", record.finding_info.0.uid.as_str(), place.offset)
             }
-            Element::Broken { reason, .. } => format!("!{reason}@{}", place.offset),
+            Element::Broken(reason) => format!("!{reason}@{}", place.offset),
         });
         Ok(())
     });
@@ -81,6 +81,20 @@ fn a_file_without_its_closing_bracket_is_truncated() {
 }
 
 #[test]
+fn a_file_is_truncated_wherever_it_is_cut() {
+    let file = format!(
+        "[\n{}, {}, {}\n]",
+        record("a"),
+        "12, \"x\\\"y\"",
+        record("b\\u00e9")
+    );
+    for cut in 1..file.len() {
+        let (_, end) = read(&file.as_bytes()[..cut]);
+        assert_eq!(end, format!("Truncated({cut})"), "{}", &file[..cut]);
+    }
+}
+
+#[test]
 fn what_is_no_array_or_goes_on_after_it_is_named_with_its_offset() {
     let one = record("a");
     for (file, end) in [
@@ -129,14 +143,68 @@ fn a_broken_element_does_not_cost_the_others() {
 }
 
 #[test]
-fn bytes_that_no_text_may_hold_do_not_cost_the_record() {
-    let mut file = b"[{\"finding_info\": {\"uid\": \"a".to_vec();
-    file.extend([0xff, 0x00]);
-    file.extend(b"b\"}},{\"finding_info\": {\"uid\": \"c\\ud800\"}}]");
-    let (seen, end) = read(&file);
-    assert_eq!(end, "2");
-    assert_eq!(seen[0], "a\u{fffd}\u{fffd}b@1");
-    assert!(seen[1].starts_with("c\u{fffd}@"), "{seen:?}");
+fn a_record_that_holds_what_none_may_is_named_and_costs_no_other() {
+    let uid = |uid: &[u8]| [b"{\"finding_info\": {\"uid\": \"", uid, b"\"}}"].concat();
+    let ignored = |value: &str| format!("{{\"unread\": {value}}}").into_bytes();
+    for (bad, reason) in [
+        (uid(b"a\xffb"), "bytes that are no UTF-8 at its byte 27"),
+        (uid(b"a\0b"), "a NUL character at its byte 27"),
+        (uid(b"\\u0000"), "a NUL character at its byte 26"),
+        (uid(b"\\ud800"), "half of a surrogate pair at its byte 26"),
+        // Also where this version does not look.
+        (ignored("[\"\\u0000\"]"), "a NUL character at its byte 13"),
+        (ignored("-1e999"), "a number out of range at its byte 11"),
+    ] {
+        let file = [
+            b"[".as_slice(),
+            record("a").as_bytes(),
+            b",",
+            &bad,
+            b",",
+            record("b").as_bytes(),
+            b"]",
+        ]
+        .concat();
+        let (seen, end) = read(&file);
+        assert_eq!((seen.len(), end.as_str()), (3, "3"));
+        assert_eq!(seen[0], "a@1");
+        let offset = 2 + record("a").len();
+        assert_eq!(seen[1], format!("!the record holds {reason}@{offset}"));
+        assert!(seen[2].starts_with("b@"), "{seen:?}");
+    }
+}
+
+#[test]
+fn what_is_nested_beyond_measure_is_unreadable_and_takes_no_stack() {
+    let deep = |open: &str, close: &str| open.repeat(1_000_000) + "1" + &close.repeat(1_000_000);
+    let one = record("a");
+    for (file, at) in [
+        (deep("[", "]"), 1),
+        (deep("[", ""), 1),
+        (format!("[{}]", deep("{\"a\":", "}")), 1),
+        (format!("[{{\"unread\": {}}}]", deep("[", "]")), 1),
+        (format!("[{{\"unread\": {}", deep("[", "")), 1),
+        (
+            format!("[{one},{{\"finding_info\": {}}}]", deep("[", "]")),
+            2 + one.len(),
+        ),
+        (
+            format!("[{one},{{\"unread\": {}}}]", deep("{\"a\":", "}")),
+            2 + one.len(),
+        ),
+    ] {
+        for max_record in [10_000, 64_000_000] {
+            let (_, end) = read_with(file.as_bytes(), usize::MAX, max_record);
+            assert_eq!(end, format!("TooDeep({at})"));
+        }
+    }
+    // Deeper than a parser that recurs would go, and not beyond all measure.
+    for place in ["finding_info", "unread"] {
+        let deep = "[".repeat(30_000) + &"]".repeat(30_000);
+        let file = format!("[{{\"{place}\": {deep}}}]");
+        let (seen, end) = read_with(file.as_bytes(), usize::MAX, 100_000);
+        assert_eq!((seen, end), (vec!["@1".to_owned()], "1".to_owned()));
+    }
 }
 
 #[test]
@@ -155,6 +223,13 @@ fn a_record_beyond_the_bound_is_skipped_without_being_held() {
             "{seen:?}"
         );
         assert!(seen[2].starts_with("b@"), "{seen:?}");
+    }
+    // Also one that the window happens to hold, to the byte.
+    let bound = record("b").len();
+    for (more, reason) in [(0, "b@"), (1, "!the record is larger than")] {
+        let file = format!("[{}{}]", record("b"), ",{}");
+        let (seen, _) = read_with(file.as_bytes(), usize::MAX, bound - more);
+        assert!(seen[0].starts_with(reason), "{seen:?}");
     }
     let cut = &file.as_bytes()[..file.len() - 100];
     assert!(

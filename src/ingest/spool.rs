@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use flate2::bufread::MultiGzDecoder;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ pub struct Limits {
     pub body: u64,
     /// All bodies on disk.
     pub spool: u64,
-    /// A file, decompressed.
+    /// A file, decompressed: it must be smaller.
     pub file: u64,
     /// A record.
     pub record: usize,
@@ -43,6 +44,8 @@ pub enum Encoding {
     Identity,
     /// Zstandard.
     Zstd,
+    /// Gzip.
+    Gzip,
 }
 
 /// Why a body cannot be taken.
@@ -179,14 +182,17 @@ impl Spooled {
     pub(super) fn reader(&mut self) -> std::io::Result<Box<dyn Read + '_>> {
         self.file.seek(SeekFrom::Start(0))?;
         let disk = BufReader::with_capacity(128 * 1024, Disk(&self.file));
-        let left = self.limits.file;
+        let bound = self.limits.file;
         Ok(match self.encoding {
-            Encoding::Identity => Box::new(Bounded { source: disk, left }),
+            Encoding::Identity => Box::new(Bounded::new(disk, bound)),
+            // Both go on after the end of what was compressed, as their commands do: what is
+            // compressed in parts and put together is read whole.
             Encoding::Zstd => {
                 let mut source = zstd::stream::read::Decoder::with_buffer(disk)?;
                 source.window_log_max(WINDOW_LOG_MAX)?;
-                Box::new(Bounded { source, left })
+                Box::new(Bounded::new(source, bound))
             }
+            Encoding::Gzip => Box::new(Bounded::new(MultiGzDecoder::new(disk), bound)),
         })
     }
 }
@@ -210,22 +216,34 @@ impl Read for Disk<'_> {
     }
 }
 
-/// Refuses to give more than so many bytes: a small body may hold a file without end.
+/// Refuses to give so many bytes: a small body may hold a file without end.
 struct Bounded<R> {
     source: R,
-    left: u64,
+    given: u64,
+    bound: u64,
+}
+
+impl<R> Bounded<R> {
+    fn new(source: R, bound: u64) -> Self {
+        Self {
+            source,
+            given: 0,
+            bound,
+        }
+    }
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.source.read(buffer)?;
-        match self.left.checked_sub(read as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(read)
-            }
-            None => Err(std::io::ErrorKind::FileTooLarge.into()),
+        self.given = self.given.saturating_add(read as u64);
+        if self.given < self.bound || read == 0 {
+            return Ok(read);
         }
+        Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            format!("the file has {} bytes or more, decompressed", self.bound),
+        ))
     }
 }
 
@@ -291,26 +309,68 @@ mod tests {
         assert_eq!(spool.used(), 0);
     }
 
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_compressed_in_parts_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path().to_owned(), LIMITS).unwrap();
+        let zstd = |text: &[u8]| zstd::encode_all(text, 3).unwrap();
+        for (parts, encoding) in [
+            ([gzip(b"[1, "), gzip(b"2]")], Encoding::Gzip),
+            ([zstd(b"[1, "), zstd(b"2]")], Encoding::Zstd),
+        ] {
+            let mut whole = spooled(&spool, &parts.concat(), encoding).await.unwrap();
+            assert_eq!(text(&mut whole).unwrap(), "[1, 2]");
+        }
+    }
+
     #[tokio::test]
     async fn a_small_body_cannot_become_a_large_file() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path().to_owned(), LIMITS).unwrap();
-        let bomb = zstd::encode_all(" ".repeat(100_000).as_bytes(), 19).unwrap();
-        assert!(bomb.len() < 1000);
-        let mut bomb = spooled(&spool, &bomb, Encoding::Zstd).await.unwrap();
-        let error = text(&mut bomb).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+        let zeros = |bytes| " ".repeat(bytes).into_bytes();
+        let zstd = |text: Vec<u8>| zstd::encode_all(&text[..], 19).unwrap();
+        for (body, encoding, fits) in [
+            (zstd(zeros(100_000)), Encoding::Zstd, false),
+            (gzip(&zeros(100_000)), Encoding::Gzip, false),
+            (zstd(zeros(5000)), Encoding::Zstd, false),
+            (zstd(zeros(4999)), Encoding::Zstd, true),
+        ] {
+            assert!(body.len() < 1000);
+            let mut file = spooled(&spool, &body, encoding).await.unwrap();
+            match text(&mut file) {
+                Ok(_) => assert!(fits),
+                Err(error) => {
+                    assert!(!fits);
+                    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+                }
+            }
+        }
     }
 
     #[tokio::test]
-    async fn a_body_cut_short_is_an_error_of_the_body() {
+    async fn a_body_cut_short_is_told_from_one_that_is_something_else() {
+        use std::io::ErrorKind::UnexpectedEof;
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path().to_owned(), LIMITS).unwrap();
-        let body = zstd::encode_all(&b"[1, 2]"[..], 3).unwrap();
-        let mut cut = spooled(&spool, &body[..body.len() - 3], Encoding::Zstd)
-            .await
-            .unwrap();
-        let error = text(&mut cut).unwrap_err();
-        assert!(!error.to_string().contains("the spool cannot be read"));
+        let zstd = zstd::encode_all(&b"[1, 2]"[..], 3).unwrap();
+        for (whole, encoding) in [(zstd, Encoding::Zstd), (gzip(b"[1, 2]"), Encoding::Gzip)] {
+            for (body, cut) in [
+                (whole[..whole.len() - 3].to_vec(), true),
+                (whole[..whole.len() / 2].to_vec(), true),
+                (b"[1, 2] and nothing compressed".to_vec(), false),
+                ([&whole[..], b"and something else"].concat(), false),
+            ] {
+                let mut body = spooled(&spool, &body, encoding).await.unwrap();
+                let error = text(&mut body).unwrap_err();
+                assert_eq!(error.kind() == UnexpectedEof, cut, "{encoding:?} {error}");
+                assert!(!error.to_string().contains("the spool cannot be read"));
+            }
+        }
     }
 }

@@ -244,9 +244,7 @@ impl App {
                 } = outcome
                 {
                     self.metrics.findings.inc_by(findings.unsigned_abs());
-                    self.metrics
-                        .set_aside
-                        .inc_by(quarantined.unsigned_abs().into());
+                    self.metrics.set_aside.inc_by(quarantined);
                     self.metrics.publication_seconds.observe(seconds);
                     tracing::info!(
                         %tenant, %scan, attempt = number, findings, quarantined, bytes, seconds,
@@ -305,16 +303,23 @@ async fn discard(body: &mut BodyDataStream, mut bytes: u64, idle: Duration) {
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
-    match headers
-        .get(header::CONTENT_ENCODING)
-        .map(axum::http::HeaderValue::as_bytes)
-    {
-        None | Some(b"identity") => Ok(Encoding::Identity),
-        Some(b"zstd") => Ok(Encoding::Zstd),
-        Some(_) => Err(Answer::new(
+    let mut named = headers.get_all(header::CONTENT_ENCODING).iter();
+    let (first, second) = (named.next(), named.next());
+    let name = first.map_or(&b"identity"[..], |name| name.as_bytes());
+    let known = [
+        ("identity", Encoding::Identity),
+        ("zstd", Encoding::Zstd),
+        ("gzip", Encoding::Gzip),
+    ];
+    let known = known
+        .into_iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+    match (known, second) {
+        (Some((_, encoding)), None) => Ok(encoding),
+        _ => Err(Answer::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UnsupportedEncoding",
-            "Content-Encoding must be zstd or identity.",
+            "Content-Encoding must be one of zstd, gzip and identity.",
         )),
     }
 }

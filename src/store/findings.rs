@@ -29,8 +29,6 @@ create temporary table staged_tag_mappings (resource_id uuid, tag_id uuid) on co
 create temporary table staged_tallies (id uuid, failed integer) on commit drop;
 create temporary table staged_checks (
     check_id text, sha256 bytea, metadata text) on commit drop;
-create temporary table staged_aside (
-    position bigint, byte_offset bigint, reason text, record text) on commit drop;
 ";
 
 /// Bytes from which on rows are sent. A COPY of a few costs 40 ms of waiting on some networks:
@@ -55,19 +53,6 @@ pub struct NewFinding<'a> {
     pub first_seen: i64,
 }
 
-/// A record that is set aside.
-#[derive(Debug)]
-pub struct Aside<'a> {
-    /// Its number in the file.
-    pub position: u64,
-    /// Its first byte.
-    pub offset: u64,
-    /// Why.
-    pub reason: &'a str,
-    /// Its beginning.
-    pub record: &'a str,
-}
-
 /// Rows on their way, encoded; built without a connection.
 #[derive(Debug)]
 pub struct Batch {
@@ -76,7 +61,6 @@ pub struct Batch {
     tags: Rows,
     tag_mappings: Rows,
     checks: Rows,
-    aside: Rows,
 }
 
 impl Default for Batch {
@@ -87,7 +71,6 @@ impl Default for Batch {
             tags: Rows::new(3),
             tag_mappings: Rows::new(2),
             checks: Rows::new(3),
-            aside: Rows::new(4),
         }
     }
 }
@@ -106,7 +89,6 @@ impl Batch {
             &self.tags,
             &self.tag_mappings,
             &self.checks,
-            &self.aside,
         ]
         .iter()
         .map(|rows| rows.size())
@@ -130,7 +112,6 @@ impl Batch {
             tags: due(&mut self.tags),
             tag_mappings: due(&mut self.tag_mappings),
             checks: due(&mut self.checks),
-            aside: due(&mut self.aside),
         }
     }
 
@@ -195,16 +176,6 @@ impl Batch {
     pub fn check(&mut self, check_id: &str, sha256: &[u8; 32], json: &str) {
         self.checks.row().text(check_id).bytes(sha256).text(json);
     }
-
-    /// Adds a record that is set aside.
-    pub fn aside(&mut self, aside: &Aside<'_>) {
-        self.aside
-            .row()
-            .i64(aside.position.cast_signed())
-            .i64(aside.offset.cast_signed())
-            .text(aside.reason)
-            .text(aside.record);
-    }
 }
 
 /// Whose rows, and when.
@@ -212,7 +183,6 @@ impl Batch {
 pub(super) struct Owner {
     pub scan: ScanId,
     pub provider: ProviderId,
-    pub attempt: i32,
     pub now: Timestamp,
 }
 
@@ -234,13 +204,11 @@ pub(super) async fn insert_batch(
         tags,
         tag_mappings,
         checks,
-        aside,
     } = batch;
     resources.send(tx, "staged_resources").await?;
     tags.send(tx, "staged_tags").await?;
     tag_mappings.send(tx, "staged_tag_mappings").await?;
     checks.send(tx, "staged_checks").await?;
-    aside.send(tx, "staged_aside").await?;
     if findings.count() == 0 {
         return Ok(());
     }
@@ -278,6 +246,21 @@ pub(super) async fn insert_batch(
     Ok(())
 }
 
+/// Takes back that these findings changed.
+pub(super) async fn set_unchanged(tx: &mut TenantTx, ids: &[Uuid]) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update findings set delta = null where tenant_id = $1 and id = any($2)",
+        tx.tenant().0,
+        ids,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Writes what was staged for the end.
 pub(super) async fn insert_staged(
     tx: &mut TenantTx,
@@ -291,8 +274,7 @@ pub(super) async fn insert_staged(
     rows.send(tx, "staged_tallies").await?;
     checks(tx).await?;
     resources(tx, owner).await?;
-    tags::write_staged(tx).await?;
-    aside(tx, owner).await
+    tags::write_staged(tx).await
 }
 
 async fn checks(tx: &mut TenantTx) -> Result<(), StoreError> {
@@ -345,20 +327,6 @@ async fn resources(tx: &mut TenantTx, owner: &Owner) -> Result<(), StoreError> {
          where r.tenant_id = $1 and r.id = t.id and r.failed_findings_count <> t.failed",
     )
     .bind(tenant)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
-}
-
-async fn aside(tx: &mut TenantTx, owner: &Owner) -> Result<(), StoreError> {
-    sqlx::query(
-        "insert into quarantined_findings
-           (tenant_id, scan_id, attempt, position, byte_offset, reason, record)
-         select $1, $2, $3, position, byte_offset, reason, record from pg_temp.staged_aside",
-    )
-    .bind(tx.tenant().0)
-    .bind(owner.scan.0)
-    .bind(owner.attempt)
     .execute(tx.conn())
     .await?;
     Ok(())

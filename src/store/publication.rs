@@ -7,8 +7,10 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
+use uuid::Uuid;
 
 use super::findings::{self, Batch, Owner};
+use super::quarantine::{self, Quarantine};
 use super::scans::Counts;
 pub use super::standing::{Account, Attempt, Standing, Unrecorded, standing, unrecorded};
 use super::standing::{locked, standing as look};
@@ -48,8 +50,6 @@ pub struct Totals {
     pub counts: Counts,
     /// Distinct pairs of resource and region.
     pub resources: i32,
-    /// Records set aside.
-    pub quarantined: i32,
 }
 
 impl Publication {
@@ -89,7 +89,6 @@ impl Publication {
         let owner = Owner {
             scan: attempt.scan,
             provider: account.provider,
-            attempt: attempt.attempt,
             now,
         };
         let publication = Self {
@@ -110,12 +109,18 @@ impl Publication {
         findings::insert_batch(&mut self.tx, &self.owner, batch).await
     }
 
+    /// Takes back of findings that were added that they changed.
+    pub async fn unchanged(&mut self, findings: &[Uuid]) -> Result<(), StoreError> {
+        findings::set_unchanged(&mut self.tx, findings).await
+    }
+
     /// Completes the scan and commits. Anything but [`Standing::Published`] left no trace.
     ///
     /// After an error it is unknown whether the commit happened: look again.
     pub async fn finish(
         mut self,
         totals: &Totals,
+        quarantine: &Quarantine,
         tallies: impl Iterator<Item = Tally>,
         history: History,
     ) -> Result<Standing, StoreError> {
@@ -130,8 +135,8 @@ impl Publication {
         sqlx::query!(
             "update scans set state = 'completed', progress = 100, completed_at = $4,
                duration = extract(epoch from $4::timestamptz - coalesce(started_at, $4))::integer,
-               unique_resource_count = $5, counts = $6, quarantined = $7,
-               published_attempt = $3, reason = $8, message = null, updated_at = now()
+               unique_resource_count = $5, counts = $6,
+               published_attempt = $3, reason = $7, message = null, updated_at = now()
              where tenant_id = $1 and id = $2 and attempt = $3",
             self.tx.tenant().0,
             self.attempt.scan.0,
@@ -139,11 +144,12 @@ impl Publication {
             self.owner.now.to_sqlx() as _,
             totals.resources,
             counts,
-            totals.quarantined,
             Reason::Completed.as_str(),
         )
         .execute(self.tx.conn())
         .await?;
+        let (scan, attempt) = (self.attempt.scan, self.attempt.attempt);
+        quarantine::store(&mut self.tx, scan, attempt, quarantine).await?;
         self.tx.commit().await?;
         Ok(Standing::Published)
     }
@@ -165,7 +171,20 @@ pub async fn refuse(
     } else {
         "failed"
     };
-    end(store, attempt, state, reason, message, now).await
+    let nothing = Quarantine::default();
+    end(store, attempt, state, reason, message, &nothing, now).await
+}
+
+/// As [`refuse`], for what was set aside of the file: that is kept, so that it can be looked at.
+pub async fn refuse_poisoned(
+    store: &Store,
+    attempt: &Attempt,
+    message: &str,
+    quarantine: &Quarantine,
+    now: Timestamp,
+) -> Result<Standing, StoreError> {
+    let reason = Reason::OutputPoisoned;
+    end(store, attempt, "failed", reason, message, quarantine, now).await
 }
 
 /// Ends the attempt of an account that is deleted as cancelled.
@@ -175,7 +194,8 @@ pub async fn cancel_deleted(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let reason = Reason::ProviderDeleted;
-    end(store, attempt, "cancelled", reason, reason.meaning(), now).await?;
+    let (message, nothing) = (reason.meaning(), Quarantine::default());
+    end(store, attempt, "cancelled", reason, message, &nothing, now).await?;
     Ok(())
 }
 
@@ -185,6 +205,7 @@ async fn end(
     state: &str,
     reason: Reason,
     message: &str,
+    quarantine: &Quarantine,
     now: Timestamp,
 ) -> Result<Standing, StoreError> {
     let message: String = message.chars().take(MESSAGE_MAX).collect();
@@ -219,6 +240,7 @@ async fn end(
     )
     .execute(tx.conn())
     .await?;
+    quarantine::store(&mut tx, attempt.scan, attempt.attempt, quarantine).await?;
     tx.commit().await?;
     Ok(Standing::Refused { reason, message })
 }

@@ -205,7 +205,8 @@ fn judge(attempt: &Attempt, facts: Facts) -> Result<Standing, StoreError> {
             Some(
                 reason @ (Reason::NoOutput
                 | Reason::OutputTruncated
-                | Reason::OutputInvalid
+                | Reason::OutputUnreadable
+                | Reason::OutputPoisoned
                 | Reason::OutputTooLarge
                 | Reason::WrongAccount),
             ),

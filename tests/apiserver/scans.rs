@@ -417,3 +417,48 @@ async fn a_suspended_provider_starts_nothing() {
         }
     }
 }
+
+#[tokio::test]
+async fn records_set_aside_are_a_condition_of_the_scan_and_of_no_other() {
+    let operator = Operator::new().await;
+    let world = one_provider(&operator).await;
+    let refused =
+        "state = 'failed', reason = 'OutputPoisoned', message = 'Too many.', counts = null";
+    for (scan, change, says_at_last, told) in [
+        ("clean", "quarantined = 0", "Current Completed", None),
+        ("some", "quarantined = 3", "Current Completed", Some("3 ")),
+        (
+            "most",
+            &format!("quarantined = 70, {refused}"),
+            "Failed OutputPoisoned",
+            Some("70 "),
+        ),
+    ] {
+        operator.scan(&world, scan, "p").await;
+        assert_eq!(operator.admit().await, 1);
+        pass(&operator, &world, scan).await;
+        let job = operator.job_of(&world, scan).await;
+        operator.publish(&job).await;
+        operator
+            .change(&format!("update scans set {change} where name = '{scan}'"))
+            .await;
+        pass(&operator, &world, scan).await;
+        operator.collect_garbage(&world).await;
+        assert_eq!(pass(&operator, &world, scan).await, says_at_last);
+        let kind = "RecordsQuarantined";
+        let found = operator
+            .condition::<Scan>(&world.namespace, scan, kind)
+            .await;
+        let Some(number) = told else {
+            assert_eq!(found, None);
+            continue;
+        };
+        let (status, reason, message) = found.unwrap();
+        assert_eq!((&*status, &*reason), ("True", kind));
+        assert!(message.starts_with(number), "{message}");
+        let id = operator
+            .sql(&format!("select id from scans where name = '{scan}'"))
+            .await;
+        assert!(message.contains("quarantined_findings") && message.contains(&id));
+    }
+}

@@ -940,15 +940,17 @@ fn every_variable_is_one_that_the_program_reads() {
         parse(&objects, "prowler-operator-check", "check");
     }
     assert!(seen > 3, "{seen}");
-    let objects = embedded(&[
-        "server.uploads.maxFileBytes=7000000000",
-        "server.uploads.maxAtOnce=9",
-    ]);
+    let objects = embedded(&["ingest.maxBytes=7000000000", "server.uploads.maxAtOnce=9"]);
     let Command::Server(args) = parse(&objects, "prowler-operator-server", "server").command else {
         panic!("not the server");
     };
     assert_eq!(args.max_file_bytes, 7_000_000_000);
     assert_eq!(args.max_uploads, 9);
+    let objects = embedded(&["ingest.maxBytes=3Gi"]);
+    let Command::Server(args) = parse(&objects, "prowler-operator-server", "server").command else {
+        panic!("not the server");
+    };
+    assert_eq!(args.max_file_bytes, 3 << 30);
 }
 
 #[test]

@@ -37,7 +37,7 @@ ends! {
     prowler_exits_0_with_a_file: "ok" "completed" "Completed", "";
     prowler_exits_0_without_a_file: "no-file" "failed" "NoOutput", "the file is empty";
     prowler_exits_0_in_the_middle_of_its_file: "truncated" "failed" "OutputTruncated", "without its closing bracket";
-    prowler_writes_something_else_than_findings: "unreadable" "failed" "OutputInvalid", "no JSON array";
+    prowler_writes_something_else_than_findings: "unreadable" "failed" "OutputUnreadable", "no JSON array";
     prowler_writes_findings_of_another_account: "other-account" "failed" "WrongAccount", "999999999999";
     prowler_exits_1: "exit-1" "failed" "ScanFailed", "exit code 1";
     prowler_exits_1_speaking_of_its_keys: "refused-keys" "failed" "AuthenticationFailed", "InvalidClientTokenId";

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use crate::actor;
@@ -285,7 +286,7 @@ fn since_heartbeat(demo: &Demo) -> i64 {
         .unwrap()
         .parse()
         .unwrap();
-    jiff::Timestamp::now().duration_since(last).as_secs()
+    SystemClock.now().duration_since(last).as_secs()
 }
 
 #[test]

@@ -214,10 +214,43 @@ async fn resources_of_equal_name_in_a_region_stay_two() {
     assert_eq!(world.count("findings").await, 2);
     assert_eq!(world.count("resources").await, 2);
     assert_eq!(world.findings(&first).await[0].2.as_deref(), Some("new"));
-    // Neither is taken for the other's change, now or ever.
-    let second = world.scan_and_publish(&twins).await;
-    for finding in world.findings(&second).await {
-        assert_eq!(finding.2, None, "{finding:?}");
+    // Neither is taken for the other's change, now or ever, in whatever order they come.
+    let turned = file(&[
+        record("c", "twin").resource("arn:2").status("PASS"),
+        record("c", "twin").resource("arn:1"),
+    ]);
+    for file in [&twins, &turned, &turned, &twins] {
+        let next = world.scan_and_publish(file).await;
+        for finding in world.findings(&next).await {
+            assert_eq!(finding.2, None, "{finding:?}");
+        }
+        let changed: Vec<(i32,)> = world
+            .rows(&format!(
+                "select (counts->>'changed')::integer from scans where id = '{}'",
+                next.scan
+            ))
+            .await;
+        assert_eq!(changed[0].0, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_worst_of_equal_uids_decides_the_next_delta() {
+    let world = World::new().await;
+    let twin = |resource: &str, status| record("c", "twin").resource(resource).status(status);
+    for (before, now, delta) in [
+        (["FAIL", "PASS"], "PASS", Some("changed")),
+        (["PASS", "FAIL"], "FAIL", None),
+        (["PASS", "MANUAL"], "PASS", Some("changed")),
+        (["MANUAL", "FAIL"], "MANUAL", Some("changed")),
+        (["PASS", "PASS"], "PASS", None),
+    ] {
+        let both = file(&[twin("arn:1", before[0]), twin("arn:2", before[1])]);
+        let first = world.scan_and_publish(&both).await;
+        assert_eq!(world.findings(&first).await.len(), 2, "both are kept");
+        let second = world.scan_and_publish(&file(&[twin("arn:1", now)])).await;
+        let findings = world.findings(&second).await;
+        assert_eq!(findings[0].2.as_deref(), delta, "{before:?} {now}");
     }
 }
 
@@ -315,7 +348,7 @@ async fn files_that_are_of_no_use_fail_the_scan_and_leave_nothing() {
     let whole = file(&[record("c", "a").tags(&["k:v"]), record("d", "b")]);
     let whole = String::from_utf8(whole).unwrap();
     let other = file(&[record("c", "a").account("999999999999"), record("d", "b")]);
-    let cases: [(Vec<u8>, Reason, &str); 8] = [
+    let cases: [(Vec<u8>, Reason, &str); 7] = [
         (vec![], Reason::NoOutput, "the file is empty"),
         (b"  \n".to_vec(), Reason::NoOutput, "the file is empty"),
         (
@@ -330,15 +363,10 @@ async fn files_that_are_of_no_use_fail_the_scan_and_leave_nothing() {
         ),
         (
             format!("{whole}x").into(),
-            Reason::OutputInvalid,
+            Reason::OutputUnreadable,
             "something follows the end",
         ),
-        (b"{}".to_vec(), Reason::OutputInvalid, "no JSON array"),
-        (
-            b"[{\"a\": 1}, 2]".to_vec(),
-            Reason::OutputInvalid,
-            "none of the 2 records",
-        ),
+        (b"{}".to_vec(), Reason::OutputUnreadable, "no JSON array"),
         (other, Reason::WrongAccount, "999999999999"),
     ];
     for (file, reason, words) in cases {
@@ -452,65 +480,69 @@ async fn records_that_cannot_be_kept_are_set_aside_and_the_others_kept() {
     let long = "prowler-aws-".to_owned() + &"é".repeat(300);
     let mut odd = record("c", "odd").json();
     odd["status_code"] = json!("MAYBE");
-    let values = [
-        record("c", "a").json(),
+    let mut values = vec![
         record("c", "foreign").account("999999999999").json(),
         record("c", "long").uid(&long).json(),
         odd,
         json!(7),
-        record("c", "nul\u{0}name").tags(&["a\u{0}b:c\u{0}"]).json(),
+        record("c", "nul\u{0}name").json(),
+        record("c", "a").tags(&["a\u{0}b:c"]).json(),
+        record("c", "TEXT").json(),
+        record("c", "\\ud800").json(),
+        record("c", "JSON").json(),
     ];
+    let bad = values.len();
+    let good = (0..90).map(|n| record("c", &n.to_string()).json());
+    values.splice(0..0, good);
     let mut bytes = array(values);
-    // A record with bytes that are no text, and one that is no JSON.
-    let end = bytes.len() - 1;
-    bytes.truncate(end);
-    bytes.extend_from_slice(b",");
-    let mut raw = serde_json::to_vec(&record("c", "RAW").json()).unwrap();
-    for at in 0..raw.len() - 3 {
-        if &raw[at..at + 3] == b"RAW" {
-            raw[at] = 0xff;
-        }
+    // What no value of a test can be: bytes that are no text, a lone half of a pair, no JSON.
+    for (from, to) in [
+        (&b"\"TEXT"[..], &b"\"\xffEXT"[..]),
+        (b"\\\\ud800", b"\\ud800"),
+        (b"\"JSON\"", b"JSON"),
+    ] {
+        let at = bytes.windows(from.len()).position(|part| part == from);
+        let at = at.unwrap();
+        bytes.splice(at..at + from.len(), to.iter().copied());
     }
-    bytes.extend(raw);
-    bytes.extend_from_slice(b",{\"finding_info\": nope}]");
 
     let attempt = world.scan_and_publish(&bytes).await;
-    let names: Vec<(String,)> = world
-        .rows("select reverse(split_part(reverse(uid), '-', 1)) from findings order by id")
+    assert_eq!(world.count("findings").await, 90);
+    let aside: Vec<(i64, i64, String, String, Vec<u8>)> = world
+        .rows(
+            "select position, byte_offset, reason, record, head from quarantined_findings
+             order by 1",
+        )
         .await;
-    assert_eq!(
-        names,
-        [
-            ("a".to_owned(),),
-            ("nul\u{fffd}name".to_owned(),),
-            ("\u{fffd}AW".to_owned(),)
-        ]
-    );
-    let aside: Vec<(i64, String, String, i64)> = world
-        .rows("select position, reason, record, byte_offset from quarantined_findings order by 1")
-        .await;
-    let reasons: Vec<_> = aside.iter().map(|row| (row.0, row.1.as_str())).collect();
+    let reasons: Vec<_> = aside.iter().map(|row| (row.0, row.2.as_str())).collect();
     assert_eq!(
         reasons[..4],
         [
-            (1, "the record is of another account"),
-            (2, "finding_info.uid is longer than 300 characters"),
-            (3, "status_code is neither PASS, FAIL nor MANUAL"),
-            (4, "the element is no object"),
+            (90, "the record is of another account"),
+            (91, "finding_info.uid is longer than 300 characters"),
+            (92, "status_code is neither PASS, FAIL nor MANUAL"),
+            (93, "the element is no object"),
         ]
     );
-    assert_eq!(reasons[4].0, 7);
-    assert!(
-        reasons[4].1.starts_with("the record is no valid JSON"),
-        "{reasons:?}"
-    );
-    for (_, _, record, offset) in &aside {
-        assert!(record.len() <= 1024 + 3);
-        let from = usize::try_from(*offset).unwrap();
-        assert_eq!(bytes[from], record.as_bytes()[0]);
+    for (n, words) in [
+        (4, "the record holds a NUL character at its byte "),
+        (5, "the record holds a NUL character at its byte "),
+        (6, "the record holds bytes that are no UTF-8 at its byte "),
+        (7, "the record holds half of a surrogate pair at its byte "),
+        (8, "the record is no valid JSON: "),
+    ] {
+        assert_eq!(reasons[n].0, 90 + i64::try_from(n).unwrap());
+        assert!(reasons[n].1.starts_with(words), "{reasons:?}");
     }
+    for (_, offset, _, record, head) in &aside {
+        let from = usize::try_from(*offset).unwrap();
+        assert_eq!(bytes[from..from + head.len()], *head);
+        assert!(head.len() <= 1024 && !head.is_empty());
+        assert_eq!(record, "", "of older programs");
+    }
+    assert!(aside[6].4.contains(&0xff), "as it stands in the file");
     let quarantined: Vec<(i32,)> = world.rows("select quarantined from scans").await;
-    assert_eq!(quarantined[0].0, 5);
+    assert_eq!(quarantined[0].0, i32::try_from(bad).unwrap());
     // The finding with the long uid is not there, its resource is.
     assert_eq!(world.count("resources where name = 'long'").await, 1);
     assert_eq!(world.state(&attempt).await.0, "completed");

@@ -118,9 +118,19 @@ impl World {
     pub async fn publish(&self, attempt: &Attempt, file: &[u8]) -> Outcome {
         let body = zstd::encode_all(file, 1).unwrap();
         let body = if file.is_empty() { Vec::new() } else { body };
+        self.publish_body(attempt, &body, Encoding::Zstd).await
+    }
+
+    /// Publishes a body as it is sent, without network.
+    pub async fn publish_body(
+        &self,
+        attempt: &Attempt,
+        body: &[u8],
+        encoding: Encoding,
+    ) -> Outcome {
         let mut incoming = self.spool.begin(SystemClock.uuid7()).unwrap();
-        incoming.write(&body).await.unwrap();
-        let spooled = incoming.finish(Encoding::Zstd).await.unwrap();
+        incoming.write(body).await.unwrap();
+        let spooled = incoming.finish(encoding).await.unwrap();
         ingest::publish(&self.store, &SystemClock, attempt, spooled)
             .await
             .unwrap()

@@ -39,7 +39,7 @@ impl Scan {
         if row.refused_attempt == Some(row.attempt) {
             // The server has read its file: nothing that becomes of the pod says more.
             let reason = row.reason.as_deref().and_then(Reason::from_name);
-            let reason = reason.unwrap_or(Reason::OutputInvalid);
+            let reason = reason.unwrap_or(Reason::OutputUnreadable);
             let message = row.message.clone().unwrap_or_default();
             return self.fail(row, tenant, reason, &message, cx).await;
         }

@@ -1,14 +1,15 @@
 //! What a Scan's status says of its row.
 
 use jiff::Timestamp;
+use k8s_controller::conditions::{self, ConditionStatus};
 
-use crate::api::common::Time;
+use crate::api::common::{Time, condition};
 use crate::api::scan::{
     FailedAttempt, FindingCounts, ScanState, ScanStatus, SeverityCounts, Stage,
 };
 use crate::controllers::driver::Outcome;
 use crate::controllers::scan_schedule::seconds;
-use crate::controllers::status::Readiness;
+use crate::controllers::status::{self, Readiness};
 use crate::controllers::tenancy::TenantView;
 use crate::domain::quantity;
 use crate::domain::reason::Reason;
@@ -137,6 +138,28 @@ pub fn describe(status: &mut ScanStatus, row: &ScanRow, tenant: &TenantView) {
         status.resources = Some(i64::from(row.resources));
         status.quarantined = Some(i64::from(row.quarantined));
     }
+}
+
+/// Says whether records were set aside, and where to look for them.
+pub fn quarantined(status: &mut ScanStatus, generation: Option<i64>, row: &ScanRow) {
+    let kind = condition::RECORDS_QUARANTINED;
+    if row.quarantined == 0 {
+        conditions::remove(&mut status.conditions, kind);
+        return;
+    }
+    status.quarantined = Some(i64::from(row.quarantined));
+    let message = format!(
+        "{} records of the file could not be kept. The table quarantined_findings has why, under scan_id {}.",
+        row.quarantined, row.id
+    );
+    status::set(
+        &mut status.conditions,
+        generation,
+        kind,
+        ConditionStatus::True,
+        Reason::RecordsQuarantined,
+        &message,
+    );
 }
 
 fn shown(failure: &Failure) -> FailedAttempt {

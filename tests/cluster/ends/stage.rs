@@ -77,7 +77,7 @@ impl Act {
         self
     }
 
-    fn as_account(mut self, name: &str) -> Self {
+    fn by_account(mut self, name: &str) -> Self {
         self.credentials = json!({ "serviceAccountName": name });
         self
     }
@@ -165,7 +165,7 @@ fn acts() -> Vec<Act> {
         act("ok-range").within(RANGE),
         act("ok-admission").within(ADMISSION),
         act("ok-psa").within(SECURITY),
-        act("ok-no-account").as_account("gone"),
+        act("ok-no-account").by_account("gone"),
         act("ok-no-variables").with_keys("gone-keys"),
         act("ok-no-files").with_keys("gone-file"),
     ]);
