@@ -109,12 +109,14 @@ pub fn judge(evidence: &Evidence<'_>) -> Outcome {
         return outcome;
     }
     if failure == Some("DeadlineExceeded") {
-        return match stage(pod) {
-            Stage::Ingesting => failed(
+        let is_scanned = ended_state(find(pod, SCAN)).is_some_and(|scan| scan.exit_code == 0);
+        return if is_scanned {
+            failed(
                 Reason::UploadFailed,
                 "Prowler was done, but its findings could not be sent before the scan's deadline.",
-            ),
-            _ => deadline(),
+            )
+        } else {
+            deadline()
         };
     }
     let over = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");

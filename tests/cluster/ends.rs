@@ -3,9 +3,9 @@
 //! it is told (`hack/images.d/actor`); where a hand is needed — a pod deleted, an account taken
 //! away between two steps — it is [`meddle`]'s.
 
-#[path = "ends/meddle.rs"]
+#[path = "ends_meddle.rs"]
 mod meddle;
-#[path = "ends/stage.rs"]
+#[path = "ends_stage.rs"]
 mod stage;
 
 use self::stage::{End, end_of};
