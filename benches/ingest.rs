@@ -24,6 +24,8 @@ mod db;
 mod ocsf;
 #[path = "ingest/publisher.rs"]
 mod publisher;
+#[path = "ingest/readers.rs"]
+mod readers;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,7 @@ use account::Account;
 use bare::Bare;
 use ocsf::Shape;
 use publisher::{Order, Published};
+use readers::{Pages, Reader};
 
 const ROUNDS: usize = 3;
 /// Tenants whose data is there before anything is measured, each with two scans.
@@ -111,8 +114,31 @@ async fn run() {
             memory_large[scan].push(published);
         }
     }
+    let read = beside(&large, &database, &mut conn).await;
     print_speed(&large, &pairs);
     print_memory([&small, &large], [&memory_small, &memory_large]);
+    print_readers(read);
+}
+
+/// Pages that are read before and while a second scan is published: of its tenant, and of another.
+async fn beside(large: &Files, database: &db::Db, conn: &mut PgConnection) -> [[Pages; 2]; 2] {
+    let [own, other] = [Account::new(conn).await, Account::new(conn).await];
+    for account in [&own, &other] {
+        large.publish(0, account, database, conn).await;
+    }
+    checkpoint(conn).await;
+    let url = database.user_url();
+    let tenants = [own.tenant(), other.tenant()];
+    let mut before = Vec::new();
+    for tenant in tenants {
+        before.push(Reader::alone(&url, tenant).await);
+    }
+    let readers = tenants.map(|tenant| Reader::start(&url, tenant));
+    large.publish(1, &own, database, conn).await;
+    let [own, other] = readers;
+    let during = [own.stop().await, other.stop().await];
+    let mut before = before.into_iter();
+    during.map(|during| [before.next().unwrap(), during])
 }
 
 /// The files of two scans of one account.
@@ -161,7 +187,10 @@ impl Files {
             attempt: attempt.clone(),
             file: self.paths[scan].clone(),
         };
-        let published = order.hand_over();
+        // Readers go on meanwhile.
+        let published = tokio::task::spawn_blocking(move || order.hand_over())
+            .await
+            .unwrap();
         account
             .assert_published(conn, &attempt, self.shape, scan)
             .await;
@@ -253,6 +282,32 @@ fn print_memory(files: [&Files; 2], published: [&[Vec<Published>; 2]; 2]) {
         "\nThe large file has {:.2} GB. Rows of a second scan are findings, mappings and what the next scan compares with.",
         files[1].bytes as f64 / 1e9
     );
+}
+
+fn print_readers(read: [[Pages; 2]; 2]) {
+    println!(
+        "\n| pages of 50 findings with their resources | before: p50, p99, most (pages) | while a second scan is published | p99 grows by |"
+    );
+    println!("|---|---|---|---|");
+    for (who, [mut before, mut during]) in
+        ["of the same tenant", "of another"].into_iter().zip(read)
+    {
+        let show = |pages: &mut Pages| {
+            format!(
+                "{:.1}, {:.1}, {:.1} ms ({})",
+                pages.quantile(0.5),
+                pages.quantile(0.99),
+                pages.quantile(1.0),
+                pages.count()
+            )
+        };
+        let grows = during.quantile(0.99) / before.quantile(0.99);
+        println!(
+            "| {who} | {} | {} | {grows:.1} × |",
+            show(&mut before),
+            show(&mut during)
+        );
+    }
 }
 
 struct Spread {

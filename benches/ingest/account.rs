@@ -18,7 +18,13 @@ pub struct Account {
 }
 
 impl Account {
+    /// An aws account.
     pub async fn new(conn: &mut PgConnection) -> Self {
+        Self::of("aws", ACCOUNT, conn).await
+    }
+
+    /// An account of this type and uid.
+    pub async fn of(kind: &str, uid: &str, conn: &mut PgConnection) -> Self {
         let account = Self {
             tenant: TenantId(SystemClock.uuid7()),
             provider: ProviderId(SystemClock.uuid7()),
@@ -29,11 +35,16 @@ impl Account {
             &format!(
                 "insert into tenants (id, name) values ('{tenant}', '{tenant}');
                  insert into providers (tenant_id, id, provider, uid)
-                 values ('{tenant}', '{provider}', 'aws', '{ACCOUNT}')"
+                 values ('{tenant}', '{provider}', '{kind}', '{uid}')"
             ),
         )
         .await;
         account
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// A scan whose first attempt runs in a Job.
