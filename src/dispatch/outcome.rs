@@ -6,9 +6,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use serde_json::Value;
 
-use super::redact::tail;
 use crate::api::scan::Stage;
 use crate::domain::reason::Reason;
+use crate::domain::redact::tail;
 
 /// Name of the init container that puts files of credentials together, where there is one.
 pub const COMPOSE: &str = "compose";

@@ -17,6 +17,7 @@ use crate::controllers::{Context, launch, status};
 use crate::dispatch::outcome::{self, judge};
 use crate::domain::ids::ObjectName;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
 use crate::store::{checks, providers};
 
@@ -147,7 +148,10 @@ impl Scan {
             }
             // Admission control, a quota or a terminating namespace: the answer is a refusal.
             Err(Error::Kube(error)) if is_refusal(&error) => {
-                let message = format!("The cluster refused the scan's Job: {error}");
+                let message = format!(
+                    "The cluster refused the scan's Job: {}",
+                    redact(&error.to_string())
+                );
                 self.fail(row, tenant, Reason::PodRefused, &message, cx)
                     .await
             }
