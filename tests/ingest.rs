@@ -12,6 +12,8 @@ mod support;
 mod faults;
 #[path = "ingest/publication.rs"]
 mod publication;
+#[path = "ingest/secrets.rs"]
+mod secrets;
 #[path = "ingest/site.rs"]
 mod site;
 #[path = "ingest/strangers.rs"]

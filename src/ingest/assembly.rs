@@ -1,18 +1,17 @@
 //! A file becomes rows: every record is proved to be of the account, understood, compared with
 //! the past, counted and added to a batch.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
 use super::check::{Checks, Met};
 use super::finding::understand;
+use super::mask;
 use super::proof::{Proof, prove};
-use super::reader::{Element, HEAD, Place, ReadError, Reader};
+use super::reader::{Element, Place, ReadError, Reader};
 use super::record::Record;
 use super::spool::{DiskFault, Spooled};
-use super::text::{compact, head};
 use crate::domain::finding::{
     Delta, Finding, Resource, Severity, Status, UID_MAX, resource_id, tag_id,
 };
@@ -20,6 +19,7 @@ use crate::domain::history::History;
 use crate::domain::ids::{ScanId, TenantId};
 use crate::domain::inventory::{Digest, Inventory};
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::domain::uuid7;
 use crate::store::findings::{Aside, Batch, NewFinding};
 use crate::store::publication::{Account, Totals};
@@ -31,6 +31,8 @@ const BATCH_FINDINGS: usize = 4000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Tags remembered as told: about 1 MiB.
 const TAGS_REMEMBERED: usize = 50_000;
+/// Bytes that are kept of a record that is set aside.
+const HEAD: usize = 1024;
 /// Records set aside that are stored; the rest is only counted.
 const ASIDE_MAX: u64 = 1000;
 
@@ -185,7 +187,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     fn element(&mut self, place: Place<'_>, element: &Element<'_>) -> Result<(), Fault> {
         match element {
             Element::Record(record) => self.record(place, record)?,
-            Element::Broken { reason, head } => self.set_aside(place, reason, Some(head)),
+            Element::Broken { reason } => self.set_aside(place, reason),
         }
         if self.batch.findings() >= BATCH_FINDINGS || self.batch.size() >= BATCH_BYTES {
             self.flush(false)?;
@@ -199,7 +201,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
             Proof::Right => self.proven = true,
             Proof::Silent => {}
             Proof::Wrong(found) if !self.proven => {
-                let found: String = found.chars().take(250).collect();
+                let found: String = redact(found).chars().take(250).collect();
                 return Err(Fault::File(
                     Reason::WrongAccount,
                     format!(
@@ -209,25 +211,25 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 ));
             }
             Proof::Wrong(_) => {
-                self.set_aside(place, "the record is of another account", None);
+                self.set_aside(place, "the record is of another account");
                 return Ok(());
             }
         }
-        let finding = match understand(account.kind, record) {
+        let mut finding = match understand(account.kind, record) {
             Ok(finding) => finding,
             Err(reason) => {
-                self.set_aside(place, &reason, None);
+                self.set_aside(place, &reason);
                 return Ok(());
             }
         };
         self.kept += 1;
         let resource = finding
             .resource
-            .as_ref()
+            .as_mut()
             .map(|resource| self.resource(resource));
         if finding.uid.chars().count() > UID_MAX {
             let reason = format!("finding_info.uid is longer than {UID_MAX} characters");
-            self.set_aside(place, &reason, None);
+            self.set_aside(place, &reason);
             return Ok(());
         }
         let check_sha256 = match self.checks.meet(&finding.check_id, record) {
@@ -269,11 +271,13 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     }
 
     /// Notes the resource, and adds its row and tags if they are new or changed.
-    fn resource(&mut self, resource: &Resource<'_>) -> Uuid {
+    fn resource(&mut self, resource: &mut Resource<'_>) -> Uuid {
         let id = resource_id(self.task.account.provider, &resource.uid);
         let mut content = None;
-        let written = self.inventory.meet(id, &resource.region, || {
-            let metadata = resource.metadata.map(compact);
+        let region = resource.region.clone();
+        let written = self.inventory.meet(id, &region, || {
+            let metadata = resource.metadata.map(mask::json);
+            mask::resource(resource);
             let digest = digest(resource, metadata.as_deref());
             content = Some((metadata, digest));
             digest
@@ -292,15 +296,12 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         id
     }
 
-    fn set_aside(&mut self, place: Place<'_>, reason: &str, beginning: Option<&str>) {
+    fn set_aside(&mut self, place: Place<'_>, reason: &str) {
         self.aside += 1;
         if self.aside > ASIDE_MAX {
             return;
         }
-        let record = match beginning {
-            Some(beginning) => Cow::Borrowed(beginning),
-            None => Cow::Owned(head(place.bytes, HEAD)),
-        };
+        let record = mask::beginning(place.bytes, HEAD);
         self.batch.aside(&Aside {
             position: place.number,
             offset: place.offset,

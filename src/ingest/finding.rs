@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::lenient::Text;
+use super::mask;
 use super::record::{Record, ResourceDetails};
 use super::text::clean;
 use crate::api::account::ProviderType;
@@ -44,7 +45,7 @@ pub(super) fn understand<'a>(
         uid,
         check_id,
         status,
-        status_extended: detail.clean(),
+        status_extended: mask::text(detail.clean()),
         severity: Severity::from_name(record.severity.as_str()),
         muted: record.status.as_str() == "Suppressed",
         categories: record

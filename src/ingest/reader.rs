@@ -10,12 +10,12 @@ use std::io::Read;
 use super::extent::Extent;
 use super::lenient::Object;
 use super::record::Record;
-use super::text::{head, repair};
+use super::text::repair;
 
 /// Bytes read at once, and the window's size as long as records fit.
 const WINDOW: usize = 1024 * 1024;
-/// What is kept of a record that is set aside.
-pub(super) const HEAD: usize = 1024;
+/// What is kept of a record that is too large to be held.
+const KEPT: usize = 16 * 1024;
 
 /// One element of the array.
 #[derive(Debug)]
@@ -30,8 +30,6 @@ pub(super) enum Element<'a> {
     Broken {
         /// What is wrong, without quoting it.
         reason: String,
-        /// Its beginning, as text that can be stored.
-        head: String,
     },
 }
 
@@ -231,7 +229,6 @@ impl<R: Read> Reader<R> {
                 place,
                 Element::Broken {
                     reason: fault(repaired.as_bytes()),
-                    head: head(bytes, HEAD),
                 },
             )?,
         }
@@ -239,7 +236,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// A record that is too large to be held: keeps its head, skips the rest.
+    /// A record that is too large to be held: keeps its beginning, skips the rest.
     fn oversized<E: From<ReadError>>(
         &mut self,
         number: u64,
@@ -247,7 +244,7 @@ impl<R: Read> Reader<R> {
         mut extent: Extent,
         visit: &mut impl FnMut(Place<'_>, Element<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let kept = self.rest()[..HEAD.min(self.rest().len())].to_vec();
+        let kept = self.rest()[..KEPT.min(self.rest().len())].to_vec();
         loop {
             // All of the window has been scanned.
             self.start = self.window.len();
@@ -265,8 +262,7 @@ impl<R: Read> Reader<R> {
             bytes: &kept,
         };
         let reason = format!("the record is larger than {} bytes", self.max_record);
-        let head = head(&kept, HEAD);
-        visit(place, Element::Broken { reason, head })
+        visit(place, Element::Broken { reason })
     }
 
     /// The next byte that is no white space, not consumed.

@@ -69,7 +69,7 @@ pub(super) fn repair(record: &[u8]) -> String {
 }
 
 /// One past the closing quote of the string that begins at `start`, or the end of input.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(&byte) = bytes.get(at) {
         match byte {
