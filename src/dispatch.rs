@@ -6,5 +6,4 @@ pub mod job;
 mod one_shot;
 pub mod outcome;
 mod pod;
-pub mod redact;
 pub mod size;

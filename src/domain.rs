@@ -14,6 +14,7 @@ pub mod permission;
 pub mod provider;
 pub mod quantity;
 pub mod reason;
+pub mod redact;
 pub mod scanner;
 pub mod schedule;
 pub mod scope;

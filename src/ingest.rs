@@ -1,7 +1,7 @@
 //! OCSF as a stream of findings, and the rows they become.
 //!
 //! [`spool`] holds a compressed body on disk; [`publish`] reads it as a stream (`reader`,
-//! `record`), makes of each record what the tables hold (`proof`, `finding`, `check`,
+//! `record`), makes of each record what the tables hold (`proof`, `finding`, `check`, `mask`,
 //! `assembly`) and gives the rows to `store::publication` in batches: parsing and inserting go
 //! on at the same time, and nothing is held but the present batches and what is known of the
 //! account.
@@ -14,6 +14,7 @@ mod finding;
 #[cfg(test)]
 mod fuzz;
 mod lenient;
+mod mask;
 mod proof;
 mod reader;
 mod record;

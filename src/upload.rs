@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::request::{Answer, Failure, Server};
 use crate::config::upload::UploadArgs;
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::redact::redact;
 
 /// The answer is final, and not that the findings are published.
 const REFUSED: u8 = 3;
@@ -141,7 +142,8 @@ fn tell(tried: &Result<Answer, Failure>) -> Value {
         },
         Err(failure) => ("UploadFailed".to_owned(), failure.to_string()),
     };
-    let message: String = message.chars().take(MESSAGE_MAX).collect();
+    // Whatever there is between us and the server may have answered.
+    let message: String = redact(&message).chars().take(MESSAGE_MAX).collect();
     json!({"reason": reason, "message": message})
 }
 
@@ -216,6 +218,8 @@ mod tests {
             tell(&long),
             json!({"reason": "UploadFailed", "message": "the server answered 502 Bad Gateway"})
         );
+        let quoted = Failure::Connection("token=hunterTwo".to_owned());
+        assert!(!tell(&Err(quoted)).to_string().contains("hunterTwo"));
         let long = Failure::Connection("x\n".repeat(5000));
         let line = tell(&Err(long)).to_string();
         assert!(line.len() < 3000 && !line.contains('\n'));

@@ -16,6 +16,8 @@ mod fuzz;
 mod outcomes;
 #[path = "ingest/publication.rs"]
 mod publication;
+#[path = "ingest/secrets.rs"]
+mod secrets;
 #[path = "ingest/site.rs"]
 mod site;
 #[path = "ingest/strangers.rs"]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::driver::Outcome;
 use crate::domain::provider::Violation;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::store::StoreError;
 
 /// Why a pass over an object did not converge.
@@ -27,8 +28,8 @@ pub enum Error {
     /// The database did not do what was asked.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The API server did not do what was asked.
-    #[error("the Kubernetes API: {0}")]
+    /// The API server did not do what was asked. It quotes values that it refuses.
+    #[error("the Kubernetes API: {}", redact(&.0.to_string()))]
     Kube(Box<kube::Error>),
     /// Somebody else changed the object first; the next pass sees it as it is now.
     #[error("the object changed meanwhile")]
@@ -151,6 +152,20 @@ mod tests {
     fn the_pause_doubles_up_to_five_minutes() {
         let seconds: Vec<_> = (0..12).map(|n| backoff(n, 0.5).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    }
+
+    #[test]
+    fn what_the_api_server_quotes_of_a_value_is_not_told_on() {
+        let status = kube::core::Status::failure(
+            "env[0].value: Invalid value: \"https://user:hunterTwo@proxy:3128\"",
+            "Invalid",
+        );
+        let error = Error::from(kube::Error::Api(Box::new(status)));
+        let told = error.to_string();
+        assert!(
+            told.contains("env[0].value") && !told.contains("hunterTwo"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::check::{Checks, Met};
 use super::fault::{Fault, ONE_IN, poisoned};
 use super::finding::understand;
+use super::mask;
 use super::proof::{Proof, prove};
 use super::reader::{Element, Place, ReadError, Reader};
 use super::record::Record;
 use super::spool::Spooled;
-use super::text::compact;
 use crate::domain::finding::{
     Delta, Finding, Resource, Severity, Status, UID_MAX, resource_id, tag_id,
 };
@@ -21,6 +21,7 @@ use crate::domain::history::{History, Uid};
 use crate::domain::ids::{ScanId, TenantId};
 use crate::domain::inventory::{Digest, Inventory};
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::domain::uuid7;
 use crate::store::findings::{Batch, NewFinding};
 use crate::store::publication::{Account, Totals};
@@ -171,7 +172,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
             Proof::Right => self.proven = true,
             Proof::Silent => {}
             Proof::Wrong(found) if !self.proven => {
-                let found: String = found.chars().take(250).collect();
+                let found: String = redact(found).chars().take(250).collect();
                 return Err(Fault::File(
                     Reason::WrongAccount,
                     format!(
@@ -185,7 +186,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 return Ok(());
             }
         }
-        let finding = match understand(account.kind, record) {
+        let mut finding = match understand(account.kind, record) {
             Ok(finding) => finding,
             Err(reason) => {
                 self.set_aside(place, &reason);
@@ -194,7 +195,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         };
         let resource = finding
             .resource
-            .as_ref()
+            .as_mut()
             .map(|resource| self.resource(resource));
         if finding.uid.chars().count() > UID_MAX {
             let reason = format!("finding_info.uid is longer than {UID_MAX} characters");
@@ -257,11 +258,13 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     }
 
     /// Notes the resource, and adds its row and tags if they are new or changed.
-    fn resource(&mut self, resource: &Resource<'_>) -> Uuid {
+    fn resource(&mut self, resource: &mut Resource<'_>) -> Uuid {
         let id = resource_id(self.task.account.provider, &resource.uid);
         let mut content = None;
-        let written = self.inventory.meet(id, &resource.region, || {
-            let metadata = resource.metadata.map(compact);
+        let region = resource.region.clone();
+        let written = self.inventory.meet(id, &region, || {
+            let metadata = resource.metadata.map(mask::json);
+            mask::resource(resource);
             let digest = digest(resource, metadata.as_deref());
             content = Some((metadata, digest));
             digest
@@ -281,8 +284,9 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     }
 
     fn set_aside(&mut self, place: Place<'_>, reason: &str) {
+        let beginning = mask::beginning(place.bytes);
         self.quarantine
-            .add(place.number, place.offset, reason, place.bytes);
+            .add(place.number, place.offset, reason, &beginning);
     }
 
     fn flush(&mut self, at_end: bool) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::lenient::Text;
+use super::mask;
 use super::record::{Record, ResourceDetails};
 use crate::api::account::ProviderType;
 use crate::domain::finding::{CHECK_ID_MAX, Finding, Resource, Severity, Status};
@@ -43,7 +44,7 @@ pub(super) fn understand<'a>(
         uid: uid.into(),
         check_id: check_id.into(),
         status,
-        status_extended: detail.as_str().into(),
+        status_extended: mask::text(detail.as_str().into()),
         severity: Severity::from_name(record.severity.as_str()),
         muted: record.status.as_str() == "Suppressed",
         categories: record

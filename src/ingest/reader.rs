@@ -15,7 +15,7 @@ use super::text::{flaw, is_plain};
 /// Bytes read at once, and the window's size as long as records fit.
 const WINDOW: usize = 1024 * 1024;
 /// Bytes of a record beyond the bound that are handed over.
-const HEAD: usize = 1024;
+const KEPT: usize = 16 * 1024;
 /// A record with fewer bytes is not nested too deep, or it would not parse.
 const SHALLOW: usize = 2 * NESTING_MAX as usize;
 
@@ -238,7 +238,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// A record that is too large to be held: keeps its head, skips the rest.
+    /// A record that is too large to be held: keeps its beginning, skips the rest.
     fn oversized<E: From<ReadError>>(
         &mut self,
         number: u64,
@@ -246,7 +246,7 @@ impl<R: Read> Reader<R> {
         mut extent: Extent,
         visit: &mut impl FnMut(Place<'_>, Element<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let kept = self.rest()[..HEAD.min(self.rest().len())].to_vec();
+        let kept = self.rest()[..KEPT.min(self.rest().len())].to_vec();
         loop {
             // All of the window has been scanned.
             self.start = self.window.len();

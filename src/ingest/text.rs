@@ -99,7 +99,7 @@ fn token(bytes: &[u8]) -> usize {
 }
 
 /// One past the closing quote of the string that begins at `start`, or the end of input.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(&byte) = bytes.get(at) {
         match byte {

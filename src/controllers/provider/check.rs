@@ -23,6 +23,7 @@ use crate::dispatch::check::{Check, Verdict, judge};
 use crate::domain::ids::{ObjectName, ProviderId};
 use crate::domain::provider::ValidProvider;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::domain::scanner;
 use crate::domain::schedule::duration;
 use crate::store::checks::{self, Connection, Running, Standing, Wish};
@@ -228,7 +229,10 @@ impl Provider {
         {
             return Ok(Some(Verdict::none(
                 Reason::PodRefused,
-                format!("The cluster refused to make the check's pod: {said}"),
+                format!(
+                    "The cluster refused to make the check's pod: {}",
+                    redact(&said)
+                ),
             )));
         }
         Ok(None)

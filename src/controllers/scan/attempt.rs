@@ -18,6 +18,7 @@ use crate::dispatch::outcome::{self, Evidence, judge, wants_events};
 use crate::domain::ids::{ObjectName, ObjectUid};
 use crate::domain::quantity;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 use crate::store::scans::{self, Ended, JobRef, ScanRow, State};
 use crate::store::{checks, providers};
 
@@ -143,7 +144,10 @@ impl Scan {
             }
             // Admission control, a quota or a terminating namespace: the answer is a refusal.
             Err(Error::Kube(error)) if is_refusal(&error) => {
-                let message = format!("The cluster refused the scan's Job: {error}");
+                let message = format!(
+                    "The cluster refused the scan's Job: {}",
+                    redact(&error.to_string())
+                );
                 self.fail(row, tenant, Reason::PodRefused, &message, cx)
                     .await
             }

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 
 use super::{CHECK, Verdict};
-use crate::dispatch::redact::redact;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 
 /// An image that cannot be pulled, or a container that cannot be made, is waited for so long.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(90);

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::dispatch::redact::redact;
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,9 @@ impl Verdict {
             Reason::AuthenticationFailed => "The account did not accept the credentials",
             _ => "The account could not be reached",
         };
-        let detail = said(&told.message).unwrap_or(told.error);
+        let detail = said(&told.message)
+            .or_else(|| said(&told.error))
+            .unwrap_or_default();
         Self {
             connected: Some(false),
             reason,
@@ -245,6 +247,12 @@ mod tests {
         assert!(verdict.message.len() < 600, "{}", verdict.message);
         assert!(!verdict.message.contains('\n') && !verdict.message.contains("AKIA"));
         assert!(verdict.message.ends_with('…'));
+    }
+
+    #[test]
+    fn the_name_of_an_error_is_no_hiding_place() {
+        let verdict = told("client_secret=hunterTwo", "");
+        assert!(!verdict.message.contains("hunter"), "{}", verdict.message);
     }
 
     #[test]

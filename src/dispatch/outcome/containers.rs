@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use super::{COMPOSE, Outcome, SCAN, UPLOAD, UPLOAD_REFUSED, ended_state, failed, find, prowler};
-use crate::dispatch::redact::tail;
 use crate::domain::reason::Reason;
+use crate::domain::redact::tail;
 
 /// `upload` got an answer that is the last word: whatever became of the pod, the row has it.
 pub(super) fn sent(pod: &Pod) -> Option<Outcome> {

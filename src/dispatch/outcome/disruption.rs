@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use super::{Outcome, deadline, failed};
-use crate::dispatch::redact::tail;
 use crate::domain::reason::Reason;
+use crate::domain::redact::tail;
 
 /// The condition that a pod of Kubernetes' own choice to end carries.
 fn target(pod: &Pod) -> Option<&PodCondition> {

@@ -1,8 +1,8 @@
 //! What Prowler means by its exit codes (`original.md` §13.1) and its last words.
 
 use super::{Outcome, failed};
-use crate::dispatch::redact::tail;
 use crate::domain::reason::Reason;
+use crate::domain::redact::tail;
 
 /// `message`: the end of its log.
 pub(super) fn judge(code: i32, message: &str) -> Outcome {

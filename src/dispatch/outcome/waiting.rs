@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::{COMPOSE, Outcome, SCAN, UPLOAD, ended_state, failed, find, stage};
-use crate::dispatch::redact::tail;
 use crate::domain::reason::Reason;
+use crate::domain::redact::tail;
 
 /// Seconds for what fails for a moment — a registry hiccups, a Secret is being replaced — and at
 /// which the kubelet goes on trying.
