@@ -5,11 +5,13 @@
 //! the API server do, and is unready until then. It never writes Kubernetes objects.
 
 mod answer;
+mod body;
 pub mod health;
 mod identity;
 mod listen;
 mod receive;
 mod tls;
+mod turns;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +25,6 @@ use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,7 @@ use self::health::Readiness;
 use self::listen::Manners;
 use self::receive::App;
 use self::tls::Certificate;
+use self::turns::{Tickets, Turns};
 use crate::config::server::ServerArgs;
 use crate::domain::clock::SystemClock;
 use crate::ingest::spool::{Limits, Spool};
@@ -41,6 +43,8 @@ use crate::store::Store;
 
 /// How often the database is looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// Bodies that may wait for a place, for each that is received.
+const WAITING: usize = 4;
 /// How long the API server may take for an answer.
 const KUBERNETES: Duration = Duration::from_secs(15);
 
@@ -122,8 +126,13 @@ async fn serve(
         spool,
         metrics: counted.uploads,
         audience: args.token_audience.clone(),
-        receiving: Arc::new(Semaphore::new(args.max_uploads.into())),
-        publishing: Arc::new(Semaphore::new(args.max_publications.into())),
+        tickets: Tickets::default(),
+        receiving: Turns::new(
+            args.max_uploads.into(),
+            WAITING * usize::from(args.max_uploads),
+        ),
+        // Nobody waits for one who has no place for a body.
+        publishing: Turns::new(args.max_publications.into(), usize::MAX),
         tasks: tasks.clone(),
         max_body: args.max_upload_bytes,
         idle: args.idle(),

@@ -73,7 +73,7 @@ pub struct ServerArgs {
           value_parser = clap::value_parser!(u16).range(1..=50_000))]
     pub max_connections: u16,
     /// Seconds a client may stay silent: in the handshake, before its headers, between two parts
-    /// of a body.
+    /// of a body; and over which a body must bring a KiB a second.
     #[arg(long, env = "IDLE_SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub idle_seconds: u64,

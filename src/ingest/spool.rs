@@ -143,11 +143,14 @@ impl Incoming {
         if self.share.bytes + more > self.limits.body {
             return Err(SpoolError::TooLarge(self.limits.body));
         }
-        let before = self.share.used.fetch_add(more, Ordering::Relaxed);
+        let spool = self.limits.spool;
+        self.share
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(more).filter(|used| *used <= spool)
+            })
+            .map_err(|_| SpoolError::Full)?;
         self.share.bytes += more;
-        if before + more > self.limits.spool {
-            return Err(SpoolError::Full);
-        }
         self.file.write_all(bytes).await?;
         Ok(())
     }

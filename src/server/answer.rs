@@ -46,6 +46,13 @@ impl Answer {
         }
     }
 
+    /// Whether its sender need not come again.
+    pub(super) fn is_final(&self) -> bool {
+        self.retry_after.is_none()
+            && !self.status.is_server_error()
+            && ![StatusCode::REQUEST_TIMEOUT, StatusCode::BAD_REQUEST].contains(&self.status)
+    }
+
     /// The token is none of a scan pod, or of one that is gone.
     pub(super) fn unknown_token(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthenticated", message)
@@ -191,6 +198,7 @@ mod tests {
         ];
         for answer in waits {
             assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(!answer.is_final());
             let response = answer.into_response();
             assert!(response.headers().contains_key(header::RETRY_AFTER));
         }
@@ -209,6 +217,7 @@ mod tests {
             let answer = Answer::from(standing);
             assert_eq!(answer.status.as_u16(), status);
             assert_eq!(answer.retry_after, None);
+            assert!(answer.is_final());
         }
     }
 

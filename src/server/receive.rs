@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 
 use axum::body::BodyDataStream;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt as _;
 use kube::Client;
-use secrecy::SecretString;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
+use super::body::{Incoming, Interrupted, bearer, encoding};
 use super::identity::{Refusal, identify};
+use super::turns::{Ticket, Tickets, Turns};
 use crate::domain::clock::Clock;
 use crate::domain::reason::Reason;
 use crate::ingest::spool::{Encoding, Spool, SpoolError, Spooled};
@@ -29,6 +28,8 @@ use crate::store::{Store, StoreError};
 
 /// What is thrown away of a body nobody asked for, so that its sender reads the answer.
 const UNASKED: u64 = 1024 * 1024;
+/// How long a body may wait to be received before its sender is asked to come again.
+const ROOM: Duration = Duration::from_secs(10);
 /// How long a publication may wait for its turn before its sender is asked to come again.
 const TURN: Duration = Duration::from_mins(1);
 
@@ -40,8 +41,9 @@ pub(super) struct App {
     pub spool: Spool,
     pub metrics: ServerMetrics,
     pub audience: String,
-    pub receiving: Arc<Semaphore>,
-    pub publishing: Arc<Semaphore>,
+    pub tickets: Tickets,
+    pub receiving: Turns,
+    pub publishing: Turns,
     pub tasks: TaskTracker,
     pub max_body: u64,
     pub idle: Duration,
@@ -55,7 +57,7 @@ pub(super) async fn upload(State(app): State<Arc<App>>, request: Request) -> Res
     let answer = match app.take(&head.headers, &mut body).await {
         Ok(answer) => answer,
         Err(refused) => {
-            let rest = discard(&mut body, refused.unread, app.idle);
+            let rest = Incoming::new(&mut body, app.idle).discard(refused.unread);
             let _ = timeout(app.upload, rest).await;
             refused.answer
         }
@@ -68,6 +70,25 @@ pub(super) async fn upload(State(app): State<Arc<App>>, request: Request) -> Res
 /// What is neither an upload nor anything else that is served here.
 pub(super) async fn not_found() -> Answer {
     Answer::new(StatusCode::NOT_FOUND, "NotFound", "Nothing is served here.")
+}
+
+/// Counts a body as being received; also of a sender who leaves in the middle, whose request is
+/// dropped where it waits.
+struct Receiving<'a>(&'a App);
+
+impl<'a> Receiving<'a> {
+    fn of(app: &'a App) -> Self {
+        app.metrics.receiving.inc();
+        Self(app)
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        let app = self.0;
+        app.metrics.receiving.dec();
+        app.metrics.spool_bytes.set(app.spool.used().cast_signed());
+    }
 }
 
 /// An answer given before the body was read, and how much of it to read all the same.
@@ -107,24 +128,34 @@ impl App {
         if let Some(answer) = self.closed(&attempt).await {
             return Err(known(answer));
         }
-        let _receiving = Arc::clone(&self.receiving)
-            .try_acquire_owned()
-            .map_err(|_| {
-                known(Answer::later(
-                    5,
-                    "TooManyUploads",
-                    "As many uploads as possible are being received.",
-                ))
-            })?;
-        self.metrics.receiving.inc();
+        let Some(ticket) = self.tickets.take((attempt.scan, attempt.attempt)) else {
+            return Err(known(Answer::later(
+                3,
+                "UploadRunning",
+                "The findings of this attempt are being received already.",
+            )));
+        };
+        let Some(_receiving) = self.receiving.wait(&ticket, ROOM).await else {
+            return Err(known(Answer::later(
+                5,
+                "TooManyUploads",
+                "As many uploads as possible are being received.",
+            )));
+        };
+        let counted = Receiving::of(self);
         let received = timeout(self.upload, self.receive(body, encoding))
             .await
             .unwrap_or_else(|_| Err(Interrupted::TooSlow));
-        self.metrics.receiving.dec();
-        match received {
-            Ok(spooled) => Ok(self.publish(attempt, spooled).await),
+        drop(counted);
+        let answer = match received {
+            Ok(spooled) => Ok(self.publish(attempt, &ticket, spooled).await),
             Err(interrupted) => Err(known(self.interrupted(&attempt, interrupted).await)),
+        };
+        let (Ok(told) | Err(Refused { answer: told, .. })) = &answer;
+        if told.is_final() {
+            ticket.over();
         }
+        answer
     }
 
     /// The answer to an attempt that may not publish, or not now.
@@ -150,20 +181,15 @@ impl App {
         body: &mut BodyDataStream,
         encoding: Encoding,
     ) -> Result<Spooled, Interrupted> {
-        let mut incoming = self.spool.begin(self.clock.uuid7())?;
-        loop {
-            match timeout(self.idle, body.next()).await {
-                Err(_) => return Err(Interrupted::TooSlow),
-                Ok(Some(Err(_))) => return Err(Interrupted::Broken),
-                Ok(Some(Ok(part))) => {
-                    incoming.write(&part).await?;
-                    self.metrics
-                        .spool_bytes
-                        .set(self.spool.used().cast_signed());
-                }
-                Ok(None) => return Ok(incoming.finish(encoding).await?),
-            }
+        let mut spooled = self.spool.begin(self.clock.uuid7())?;
+        let mut incoming = Incoming::new(body, self.idle);
+        while let Some(part) = incoming.next().await? {
+            spooled.write(&part).await?;
+            self.metrics
+                .spool_bytes
+                .set(self.spool.used().cast_signed());
         }
+        Ok(spooled.finish(encoding).await?)
     }
 
     async fn interrupted(&self, attempt: &Attempt, interrupted: Interrupted) -> Answer {
@@ -198,8 +224,13 @@ impl App {
         }
     }
 
-    async fn publish(self: &Arc<Self>, attempt: Attempt, spooled: Spooled) -> Answer {
-        let Ok(Ok(turn)) = timeout(TURN, Arc::clone(&self.publishing).acquire_owned()).await else {
+    async fn publish(
+        self: &Arc<Self>,
+        attempt: Attempt,
+        ticket: &Ticket,
+        spooled: Spooled,
+    ) -> Answer {
+        let Some(turn) = self.publishing.wait(ticket, TURN).await else {
             return Answer::later(
                 15,
                 "TooManyPublications",
@@ -277,61 +308,4 @@ fn store_failed(error: &StoreError, attempt: Option<&Attempt>) -> Answer {
         tracing::warn!(%error, "the database failed an upload");
     }
     error.into()
-}
-
-/// Why a body did not arrive.
-enum Interrupted {
-    Spool(SpoolError),
-    TooSlow,
-    Broken,
-}
-
-impl From<SpoolError> for Interrupted {
-    fn from(error: SpoolError) -> Self {
-        Self::Spool(error)
-    }
-}
-
-/// Reads on and throws away: a connection that is closed on a sender loses the answer.
-async fn discard(body: &mut BodyDataStream, mut bytes: u64, idle: Duration) {
-    while let Ok(Some(Ok(part))) = timeout(idle, body.next()).await {
-        bytes = bytes.saturating_sub(part.len() as u64);
-        if bytes == 0 {
-            return;
-        }
-    }
-}
-
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Answer> {
-    let mut named = headers.get_all(header::CONTENT_ENCODING).iter();
-    let (first, second) = (named.next(), named.next());
-    let name = first.map_or(&b"identity"[..], |name| name.as_bytes());
-    let known = [
-        ("identity", Encoding::Identity),
-        ("zstd", Encoding::Zstd),
-        ("gzip", Encoding::Gzip),
-    ];
-    let known = known
-        .into_iter()
-        .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-    match (known, second) {
-        (Some((_, encoding)), None) => Ok(encoding),
-        _ => Err(Answer::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "UnsupportedEncoding",
-            "Content-Encoding must be one of zstd, gzip and identity.",
-        )),
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Result<SecretString, Answer> {
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::trim)
-        .filter(|token| !token.is_empty());
-    token
-        .map(|token| SecretString::from(token.to_owned()))
-        .ok_or_else(|| Answer::unknown_token("A bearer token is required."))
 }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -196,6 +197,37 @@ impl Site {
         Some((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
+    /// A value of the server's `/proc/…/status` in MiB, `VmRSS:` or `VmHWM:`.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.unwrap().split_whitespace().next().unwrap();
+        kib.parse::<u64>().unwrap() / 1024
+    }
+
+    /// File descriptors that the server has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        let process = self.process.lock().unwrap();
+        let id = process.as_ref().unwrap().id();
+        PathBuf::from(format!("/proc/{id}/{name}"))
+    }
+
+    /// Waits until nothing is received, published or spooled.
+    pub async fn calm(&self) {
+        within(30, "the server to be calm", || async {
+            let (_, metrics) = self.health("/metrics").await?;
+            ["receiving 0", "publishing 0", "spool_bytes 0"]
+                .iter()
+                .all(|line| metrics.contains(&format!("prowler_operator_ingest_{line}\n")))
+                .then_some(())
+        })
+        .await;
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
@@ -222,18 +254,31 @@ impl Site {
 
     /// A scan that runs: its row, its Job, its pod and the pod's token.
     pub async fn running(&self) -> Running {
-        let scan = ScanId(SystemClock.uuid7());
-        let job = self.job(scan, 1).await;
-        let uid: ObjectUid = job.metadata.uid.as_deref().unwrap().parse().unwrap();
-        let name = job.metadata.name.clone().unwrap();
-        let attempt = self.world.scan_in(scan, Some(uid), &name).await;
-        let pod = self.pod(&job, self.labels(scan, 1)).await;
-        let token = self.token(&pod, AUDIENCE).await;
-        Running {
-            attempt,
-            pod,
-            token,
+        self.all_running(1).await.remove(0)
+    }
+
+    /// So many scans that run.
+    pub async fn all_running(&self, number: usize) -> Vec<Running> {
+        let objects = (0..number).map(|_| async {
+            let scan = ScanId(SystemClock.uuid7());
+            let job = self.job(scan, 1).await;
+            let pod = self.pod(&job, self.labels(scan, 1)).await;
+            let token = self.token(&pod, AUDIENCE).await;
+            (scan, job, pod, token)
+        });
+        let objects: Vec<_> = futures::stream::iter(objects).buffered(8).collect().await;
+        let mut all = Vec::new();
+        for (scan, job, pod, token) in objects {
+            let uid: ObjectUid = job.metadata.uid.as_deref().unwrap().parse().unwrap();
+            let name = job.metadata.name.unwrap();
+            let attempt = self.world.scan_in(scan, Some(uid), &name).await;
+            all.push(Running {
+                attempt,
+                pod,
+                token,
+            });
         }
+        all
     }
 
     /// The Job of an attempt, as the controller makes it.

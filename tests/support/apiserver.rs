@@ -130,6 +130,11 @@ impl ApiServer {
         self.ports.etcd
     }
 
+    /// The key with which it signs the tokens of `ServiceAccounts`, as PEM.
+    pub fn token_key(&self) -> String {
+        std::fs::read_to_string(self.dir.join("service-account.key")).unwrap()
+    }
+
     /// A new namespace with a name of its own.
     pub async fn namespace(&self) -> String {
         self.labelled_namespace(&[]).await
