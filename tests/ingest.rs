@@ -12,10 +12,16 @@ mod support;
 mod faults;
 #[path = "ingest/fuzz.rs"]
 mod fuzz;
+#[path = "ingest/hostile.rs"]
+mod hostile;
+#[path = "ingest/memory.rs"]
+mod memory;
 #[path = "ingest/outcomes.rs"]
 mod outcomes;
 #[path = "ingest/publication.rs"]
 mod publication;
+#[path = "ingest/random_requests.rs"]
+mod random_requests;
 #[path = "ingest/secrets.rs"]
 mod secrets;
 #[path = "ingest/site.rs"]
