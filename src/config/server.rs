@@ -149,6 +149,9 @@ mod tests {
 
     #[test]
     fn the_size_of_a_file_is_a_quantity() {
+        let needed = ["server", "--database-url", "postgres://u@h/d"];
+        let args = Command::try_parse_from(needed).unwrap().args;
+        assert_eq!(args.max_file_bytes, 4 * GIB);
         for (text, read) in [
             ("4Gi", Some(4 * GIB)),
             ("4294967296", Some(4 * GIB)),

@@ -69,6 +69,34 @@ async fn a_sender_of_single_bytes_loses_its_place_to_the_next() {
 }
 
 #[tokio::test]
+async fn who_is_silent_before_its_handshake_or_after_an_answer_is_let_go() {
+    let site = Site::with(World::new().await, &[("IDLE_SECONDS", "1")]).await;
+    site.calm().await;
+    let descriptors = site.descriptors();
+    let mut shaken = site.connect().await.unwrap();
+    let request = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    shaken.write_all(request).await.unwrap();
+    let silent = [shaken.get_ref().0.peer_addr().unwrap(); 2].map(TcpStream::connect);
+    let silent = futures::future::try_join_all(silent).await.unwrap();
+    let ends = async {
+        let mut answer = Vec::new();
+        // An end without a farewell is one too.
+        let _ = shaken.read_to_end(&mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 404"));
+        for mut stream in silent {
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), ends)
+        .await
+        .unwrap();
+    within(20, "the descriptors to be closed", || async {
+        (site.descriptors() <= descriptors).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn connections_reset_at_each_64_kib_leave_nothing_behind() {
     let site = Site::new().await;
     let running = site.all_running(2).await;
