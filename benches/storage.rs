@@ -12,14 +12,14 @@
 )]
 
 #[path = "ingest/account.rs"]
-#[allow(dead_code, reason = "the benchmark of speed uses more of it")]
+#[expect(dead_code, reason = "the benchmark of speed uses more of it")]
 mod account;
 #[path = "../tests/support/db.rs"]
 mod db;
 #[path = "../tests/support/ocsf.rs"]
 mod ocsf;
 #[path = "ingest/publisher.rs"]
-#[allow(dead_code, reason = "the benchmark of speed uses more of it")]
+#[expect(dead_code, reason = "the benchmark of speed uses more of it")]
 mod publisher;
 
 use std::path::Path;
