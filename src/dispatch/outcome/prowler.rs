@@ -20,6 +20,12 @@ pub(super) fn judge(code: i32, message: &str) -> Outcome {
             Reason::AuthenticationFailed,
             format!("The account did not accept the credentials: {said}"),
         ),
+        // The kubelet's code for a container whose runtime died, and with it all that was known of
+        // its end; any program may exit with it too.
+        255 if said.is_empty() => failed(
+            Reason::ScanFailed,
+            "Prowler ended with exit code 255 and no word: its container's runtime may have been killed.",
+        ),
         _ => failed(
             Reason::ScanFailed,
             format!("Prowler ended with exit code {code}: {said}"),

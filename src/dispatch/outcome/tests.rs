@@ -60,6 +60,7 @@ fn reason(outcome: &Outcome) -> Reason {
 fn each_way_to_end_has_one_reason() {
     let cases = [
         (scan_ended(1, "Error", "boom"), None, Reason::ScanFailed),
+        (scan_ended(255, "Error", ""), None, Reason::ScanFailed),
         (
             scan_ended(2, "Error", "usage"),
             None,
