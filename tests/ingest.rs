@@ -16,6 +16,10 @@ mod fuzz;
 mod outcomes;
 #[path = "ingest/publication.rs"]
 mod publication;
+#[path = "ingest/reading.rs"]
+mod reading;
+#[path = "ingest/real.rs"]
+mod real;
 #[path = "ingest/site.rs"]
 mod site;
 #[path = "ingest/strangers.rs"]
