@@ -24,6 +24,10 @@ mod publication;
 mod random_requests;
 #[path = "ingest/secrets.rs"]
 mod secrets;
+#[path = "ingest/reading.rs"]
+mod reading;
+#[path = "ingest/real.rs"]
+mod real;
 #[path = "ingest/site.rs"]
 mod site;
 #[path = "ingest/strangers.rs"]
