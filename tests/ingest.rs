@@ -22,12 +22,12 @@ mod outcomes;
 mod publication;
 #[path = "ingest/random_requests.rs"]
 mod random_requests;
-#[path = "ingest/secrets.rs"]
-mod secrets;
 #[path = "ingest/reading.rs"]
 mod reading;
 #[path = "ingest/real.rs"]
 mod real;
+#[path = "ingest/secrets.rs"]
+mod secrets;
 #[path = "ingest/site.rs"]
 mod site;
 #[path = "ingest/strangers.rs"]

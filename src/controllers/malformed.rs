@@ -14,6 +14,7 @@ use super::status::{Readiness, set_readiness};
 use crate::api::common::Condition;
 use crate::api::{FIELD_MANAGER, FINALIZER, Kind};
 use crate::domain::reason::Reason;
+use crate::domain::redact::redact;
 
 /// Says in the object's conditions what cannot be read; writes nothing when they say it already.
 pub async fn tell<K: Kind>(meta: &ObjectMeta, error: &str, cx: &Context) -> Result<(), Error> {
@@ -30,6 +31,8 @@ pub async fn tell<K: Kind>(meta: &ObjectMeta, error: &str, cx: &Context) -> Resu
     // Conditions that cannot be read either are replaced.
     let before: Vec<Condition> = serde_json::from_value(conditions.clone()).unwrap_or_default();
     let mut after = before.clone();
+    // It quotes what it cannot read.
+    let error = redact(error);
     let mut message = format!("The object cannot be read: {error}; edit it.");
     let held = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
     if held && meta.deletion_timestamp.is_some() {

@@ -186,7 +186,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
                 return Ok(());
             }
         }
-        let mut finding = match understand(account.kind, record) {
+        let finding = match understand(account.kind, record) {
             Ok(finding) => finding,
             Err(reason) => {
                 self.set_aside(place, &reason);
@@ -195,7 +195,7 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
         };
         let resource = finding
             .resource
-            .as_mut()
+            .as_ref()
             .map(|resource| self.resource(resource));
         if finding.uid.chars().count() > UID_MAX {
             let reason = format!("finding_info.uid is longer than {UID_MAX} characters");
@@ -258,21 +258,19 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     }
 
     /// Notes the resource, and adds its row and tags if they are new or changed.
-    fn resource(&mut self, resource: &mut Resource<'_>) -> Uuid {
+    fn resource(&mut self, resource: &Resource<'_>) -> Uuid {
         let id = resource_id(self.task.account.provider, &resource.uid);
         let mut content = None;
-        let region = resource.region.clone();
-        let written = self.inventory.meet(id, &region, || {
+        let written = self.inventory.meet(id, &resource.region, || {
             let metadata = resource.metadata.map(mask::json);
-            mask::resource(resource);
-            let digest = digest(resource, metadata.as_deref());
-            content = Some((metadata, digest));
+            let told = mask::resource(resource);
+            let digest = digest(&told, metadata.as_deref());
+            content = Some((told, metadata, digest));
             digest
         });
-        if let (true, Some((metadata, digest))) = (written, content) {
-            self.batch
-                .resource(id, resource, metadata.as_deref(), digest);
-            for (key, value) in &resource.tags {
+        if let (true, Some((told, metadata, digest))) = (written, content) {
+            self.batch.resource(id, &told, metadata.as_deref(), digest);
+            for (key, value) in &told.tags {
                 let tag = tag_id(self.task.tenant.0, key, value);
                 if self.tags.meet(tag) {
                     self.batch.tag(tag, key, value);

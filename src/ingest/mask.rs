@@ -33,18 +33,27 @@ pub(super) fn text(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// What is told of a resource without secrets; its metadata is masked apart.
-pub(super) fn resource(resource: &mut Resource<'_>) {
-    for told in [&mut resource.details, &mut resource.name] {
-        *told = text(std::mem::take(told));
-    }
-    for (key, value) in &mut resource.tags {
-        *value = if promises(key) && !is_nothing(value) {
+/// What is told of a resource, without secrets; its metadata is masked apart.
+pub(super) fn resource<'r>(found: &'r Resource<'_>) -> Resource<'r> {
+    let tag = |(key, value): &'r (Cow<'_, str>, Cow<'_, str>)| {
+        let hidden = promises(key) && !is_nothing(value);
+        let value = if hidden {
             Cow::Borrowed(MASK)
         } else {
-            text(std::mem::take(value))
+            text(Cow::Borrowed(value))
         };
-        *key = text(std::mem::take(key));
+        (text(Cow::Borrowed(key)), value)
+    };
+    Resource {
+        uid: Cow::Borrowed(&found.uid),
+        name: text(Cow::Borrowed(&found.name)),
+        region: Cow::Borrowed(&found.region),
+        service: Cow::Borrowed(&found.service),
+        kind: Cow::Borrowed(&found.kind),
+        partition: found.partition.as_deref().map(Cow::Borrowed),
+        details: text(Cow::Borrowed(&found.details)),
+        metadata: found.metadata,
+        tags: found.tags.iter().map(tag).collect(),
     }
 }
 

@@ -110,7 +110,7 @@ fn verdicts_and_tags_are_masked_too() {
     );
     let harmless = "User alice has rotated access key 1 in over 90 days (365 days).";
     assert!(matches!(verdict(harmless), Cow::Borrowed(same) if same == harmless));
-    let mut found = Resource {
+    let found = Resource {
         uid: "arn:b".into(),
         name: "b".into(),
         region: "eu-west-1".into(),
@@ -129,9 +129,9 @@ fn verdicts_and_tags_are_masked_too() {
         .map(|(key, value)| (key.into(), value.into()))
         .into(),
     };
-    resource(&mut found);
-    assert_eq!(found.details, "password: [masked]");
-    let values: Vec<_> = found.tags.iter().map(|(_, value)| value.as_ref()).collect();
+    let told = resource(&found);
+    assert_eq!(told.details, "password: [masked]");
+    let values: Vec<_> = told.tags.iter().map(|(_, value)| value.as_ref()).collect();
     assert_eq!(values, ["[masked]", "yes", "payments", "token: [masked]"]);
 }
 
