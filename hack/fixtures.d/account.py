@@ -1,10 +1,12 @@
 """An AWS account in memory with things of many kinds, for hack/fixtures: account.py PORT. It prints
 "filled" when they are there, and stays until it is killed. No value in it is a secret."""
+import io
 import json
 import logging
 import os
 import signal
 import sys
+import zipfile
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -81,12 +83,28 @@ def queues(region):
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}], BillingMode="PAY_PER_REQUEST")
 
 
+def programs(region):
+    role = client("iam").get_role(RoleName="instances")["Role"]["Arn"]
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("main.py", "def handler(event, context):\n    return 'hello'\n")
+    # Prowler 5.46 is the first that does not tell the values of an environment, nor outputs of stacks.
+    client("lambda", region).create_function(
+        FunctionName="greeter", Runtime="python3.8", Role=role, Handler="main.handler",
+        Code={"ZipFile": code.getvalue()}, Environment={"Variables": {"LOG_LEVEL": "info", "TABLE": "orders"}})
+    client("cloudformation", region).create_stack(StackName="mail", TemplateBody=json.dumps({
+        "Resources": {"Mail": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "mail"}}},
+        "Outputs": {"Address": {"Value": "mail.example.com"}}}))
+    client("cognito-idp", region).create_user_pool(PoolName="customers")
+
+
 ThreadedMotoServer(ip_address="127.0.0.1", port=PORT).start()
 buckets(client("s3"))
 people(client("iam"))
 for place in ("us-east-1", "eu-west-1"):
     network(client("ec2", place))
     queues(place)
+    programs(place)
 print("filled", flush=True)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 signal.pause()
