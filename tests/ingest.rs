@@ -10,6 +10,8 @@ mod support;
 
 #[path = "ingest/faults.rs"]
 mod faults;
+#[path = "ingest/model.rs"]
+mod model;
 #[path = "ingest/publication.rs"]
 mod publication;
 #[path = "ingest/secrets.rs"]
