@@ -16,6 +16,8 @@ mod fuzz;
 mod hostile;
 #[path = "ingest/memory.rs"]
 mod memory;
+#[path = "ingest/model.rs"]
+mod model;
 #[path = "ingest/outcomes.rs"]
 mod outcomes;
 #[path = "ingest/publication.rs"]

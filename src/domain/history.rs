@@ -28,7 +28,8 @@ pub struct History {
 struct Entry {
     /// Microseconds of the Unix epoch.
     first_seen: i64,
-    /// Seconds of the Unix epoch: time of the id of the scan that saw it last.
+    /// Seconds of the Unix epoch: latest time of the id of a scan that saw it; so long its findings
+    /// are kept.
     last_seen: u32,
     /// Verdicts of the scan that saw it last before this one; 0 if none did.
     before: u8,
@@ -98,7 +99,8 @@ impl History {
         });
         let verdict = bit(status);
         entry.now |= verdict;
-        entry.last_seen = scan_at;
+        // A scan that waited behind a later one carries an earlier time.
+        entry.last_seen = entry.last_seen.max(scan_at);
         let worst = worst(entry.before);
         let (delta, unless) = if entry.before == 0 {
             (Some(Delta::New), None)
@@ -343,6 +345,19 @@ mod tests {
             second.meet("a", Status::Fail, 4 * DAY, 9),
             settled(Some(Delta::New), 9)
         );
+    }
+
+    #[test]
+    fn a_scan_that_waited_behind_a_later_one_makes_nothing_forgotten() {
+        let mut later = History::default();
+        later.meet("a", Status::Fail, 3 * DAY, 1);
+        let mut waited = loaded(&stored(later), 0);
+        let met = waited.meet("a", Status::Fail, DAY, 2);
+        assert_eq!((met.delta, met.first_seen), (None, 1));
+        // The earlier day's findings go; the later one's are still there.
+        let mut next = loaded(&stored(waited), 2 * DAY);
+        let met = next.meet("a", Status::Fail, 4 * DAY, 3);
+        assert_eq!((met.delta, met.first_seen), (None, 1));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use prowler_operator::ingest::{self, Outcome};
 use prowler_operator::store::publication::Attempt;
 use prowler_operator::store::{Store, partitions};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::support::db::Db;
@@ -30,6 +31,8 @@ pub struct World {
     pub provider: ProviderId,
     pub namespace: String,
     spool: Spool,
+    /// The schema's owner, kept: to connect takes longer than most of what is asked.
+    owner: Mutex<Option<PgConnection>>,
     _dir: tempfile::TempDir,
 }
 
@@ -69,6 +72,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         Self {
             spool: Spool::open(dir.path().to_owned(), LIMITS).unwrap(),
+            owner: Mutex::new(Some(conn)),
             _dir: dir,
             db,
             store,
@@ -146,7 +150,21 @@ impl World {
 
     /// Runs SQL as the schema's owner.
     pub async fn admin(&self, sql: &str) {
-        crate::support::db::run(&mut self.conn().await, sql).await;
+        let mut owner = self.owner().await;
+        crate::support::db::run(owner.as_mut().unwrap(), sql).await;
+    }
+
+    /// The owner's connection, made anew if the server went away meanwhile.
+    async fn owner(&self) -> MutexGuard<'_, Option<PgConnection>> {
+        let mut owner = self.owner.lock().await;
+        let alive = match owner.as_mut() {
+            Some(conn) => conn.ping().await.is_ok(),
+            None => false,
+        };
+        if !alive {
+            *owner = Some(self.conn().await);
+        }
+        owner
     }
 
     pub async fn conn(&self) -> PgConnection {
@@ -158,8 +176,9 @@ impl World {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let mut owner = self.owner().await;
         sqlx::query_as(AssertSqlSafe(sql.to_owned()))
-            .fetch_all(&mut self.conn().await)
+            .fetch_all(owner.as_mut().unwrap())
             .await
             .unwrap_or_else(|error| panic!("{error}\n{sql}"))
     }
