@@ -164,7 +164,7 @@ async fn insist(site: &Site, running: &Running, body: &[u8]) -> u32 {
         }
         assert_eq!(status, 503, "{answer}");
         assert!(after.is_some_and(|after| after > 0), "{answer}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
     unreachable!()
 }
