@@ -171,11 +171,11 @@ async fn insist(site: &Site, running: &Running, body: &[u8]) -> u32 {
 
 #[tokio::test]
 async fn two_hundred_uploads_at_once_all_end_well_within_the_bounds() {
-    const SPOOL: u64 = 150_000;
+    const SPOOL: u64 = 400_000;
     let settings = [
-        ("MAX_UPLOADS", "8"),
+        ("MAX_UPLOADS", "16"),
         ("MAX_PUBLICATIONS", "1"),
-        ("MAX_SPOOL_BYTES", "150000"),
+        ("MAX_SPOOL_BYTES", "400000"),
         ("MAX_UPLOAD_BYTES", "150000"),
     ];
     let site = Site::with(World::new().await, &settings).await;
