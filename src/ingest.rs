@@ -100,11 +100,11 @@ pub async fn publish(
         Ok(assembled) => complete(*publication, assembled).await,
         Err(Fault::File(reason, message)) => {
             // What was inserted goes first: it may be much.
-            drop(publication);
+            publication.abandon().await;
             refuse(store, attempt, reason, &message, now).await
         }
         Err(Fault::Poisoned(message, quarantine)) => {
-            drop(publication);
+            publication.abandon().await;
             publication::refuse_poisoned(store, attempt, &message, &quarantine, now)
                 .await
                 .map(Outcome::Closed)

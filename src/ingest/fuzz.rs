@@ -85,7 +85,7 @@ fn agrees(outcome: Outcome, naive: Option<Naive>) -> bool {
 
 #[test]
 fn whatever_a_file_holds_its_outcome_is_known_and_every_record_counted() {
-    let mut run = Run::new("files read", 4);
+    let mut run = Run::new("files read", 4, 100);
     let mut met = std::collections::BTreeMap::<_, u32>::new();
     while let Some(file) = run.next() {
         let cluster = run.files.is_multiple_of(3);

@@ -109,6 +109,12 @@ impl Publication {
         findings::insert_batch(&mut self.tx, &self.owner, batch).await
     }
 
+    /// Gives it up, and waits until the account is free for the next.
+    pub async fn abandon(self) {
+        // Where the connection is gone, so is the transaction.
+        let _ = self.tx.abandon().await;
+    }
+
     /// Takes back of findings that were added that they changed.
     pub async fn unchanged(&mut self, findings: &[Uuid]) -> Result<(), StoreError> {
         findings::set_unchanged(&mut self.tx, findings).await

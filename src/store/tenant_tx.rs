@@ -36,6 +36,11 @@ impl TenantTx {
         &mut self.tx
     }
 
+    /// Takes the changes back, and waits until that is done; dropping it does not wait.
+    pub(in crate::store) async fn abandon(self) -> Result<(), StoreError> {
+        Ok(self.tx.rollback().await?)
+    }
+
     /// Makes the changes stay.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)

@@ -13,7 +13,7 @@ use crate::world::{LIMITS, World};
 #[tokio::test]
 async fn whatever_a_file_holds_it_is_stored_or_refused_and_every_record_accounted_for() {
     let world = World::new().await;
-    let mut run = Run::new("files published", 4);
+    let mut run = Run::new("files published", 4, 25);
     let mut met = BTreeMap::<_, u32>::new();
     while let Some(file) = run.next() {
         let naive = read(&file, false, LIMITS.record);

@@ -164,18 +164,18 @@ async fn insist(site: &Site, running: &Running, body: &[u8]) -> u32 {
         }
         assert_eq!(status, 503, "{answer}");
         assert!(after.is_some_and(|after| after > 0), "{answer}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
     unreachable!()
 }
 
 #[tokio::test]
 async fn two_hundred_uploads_at_once_all_end_well_within_the_bounds() {
-    const SPOOL: u64 = 150_000;
+    const SPOOL: u64 = 400_000;
     let settings = [
-        ("MAX_UPLOADS", "8"),
+        ("MAX_UPLOADS", "16"),
         ("MAX_PUBLICATIONS", "1"),
-        ("MAX_SPOOL_BYTES", "150000"),
+        ("MAX_SPOOL_BYTES", "400000"),
         ("MAX_UPLOAD_BYTES", "150000"),
     ];
     let site = Site::with(World::new().await, &settings).await;

@@ -74,11 +74,12 @@ pub struct Run {
     began: Instant,
     lasts: Duration,
     pub files: u32,
+    least: u32,
 }
 
 impl Run {
-    /// A run of at most so many seconds.
-    pub fn new(name: &'static str, seconds: u64) -> Self {
+    /// A run of so many seconds, or of so many files where that takes longer.
+    pub fn new(name: &'static str, seconds: u64, least: u32) -> Self {
         let given = std::env::var("FUZZ_SEED").ok();
         let seed = given.map_or_else(rand::random, |seed| seed.parse().unwrap());
         let soak = std::env::var_os("SOAK").is_some();
@@ -90,12 +91,13 @@ impl Run {
             began: Instant::now(),
             lasts: Duration::from_secs(if soak { 180 } else { seconds }),
             files: 0,
+            least,
         }
     }
 
-    /// The next file, until time is up.
+    /// The next file, until time is up and enough were tried that each kind came of some.
     pub fn next(&mut self) -> Option<Vec<u8>> {
-        let up = self.began.elapsed() >= self.lasts;
+        let up = self.began.elapsed() >= self.lasts && self.files >= self.least;
         if up {
             println!(
                 "{}: {} files in {:?}",
