@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -166,5 +167,75 @@ fn what_real_scans_found_stays_as_it_is() {
             let said = record["status_detail"].as_str().unwrap();
             assert_eq!(text(Cow::Borrowed(said)), said);
         }
+    }
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    const NAMES: &[&str] = &[
+        "env",
+        "name",
+        "value",
+        "password",
+        "user_data",
+        "x",
+        "Key",
+        "--token",
+        "a=b",
+    ];
+    let text = prop_oneof![
+        proptest::sample::select(NAMES).prop_map(str::to_owned),
+        "\\PC{0,20}",
+        "password=[a-z]{3}\"\\\\",
+    ];
+    let leaf = prop_oneof![
+        text.clone().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::vec((text.clone(), inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// The same shape: objects with the same keys, lists as long, and texts for what is hidden.
+fn is_like(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(key, value)| other.get(key).is_some_and(|found| is_like(value, found)))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| is_like(one, other))
+        }
+        (Value::Object(_) | Value::Array(_) | Value::Null, _) => before == after,
+        (_, Value::String(masked)) => before == after || masked.contains(MASK),
+        _ => before == after,
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_masked_keeps_its_shape(value in values()) {
+        let masked = masked_json(&value);
+        prop_assert!(is_like(&value, &masked), "{value}\n{masked}");
+    }
+
+    #[test]
+    fn nothing_makes_the_beginning_of_a_record_panic(value in values(), cut in any::<prop::sample::Index>(), odd in any::<[u8; 3]>()) {
+        let mut bytes = serde_json::to_vec(&value).unwrap();
+        bytes.truncate(cut.index(bytes.len() + 1));
+        bytes.extend(odd);
+        let _ = beginning(&bytes, 40);
     }
 }

@@ -124,8 +124,8 @@ fn runs(text: &str) -> Vec<Range<usize>> {
 fn without(run: &Range<usize>, ids: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     let mut start = run.start;
-    let inside = |id: &&Range<usize>| id.start >= run.start && id.end <= run.end;
-    for id in ids.iter().filter(inside) {
+    let first = ids.partition_point(|id| id.start < run.start);
+    for id in ids[first..].iter().take_while(|id| id.end <= run.end) {
         parts.push(start..id.start.max(start));
         start = id.end;
     }
@@ -133,11 +133,20 @@ fn without(run: &Range<usize>, ids: &[Range<usize>]) -> Vec<Range<usize>> {
     parts
 }
 
-/// Up to 120 bytes before.
-fn before(text: &str, at: usize) -> &str {
-    let mut start = at.saturating_sub(120);
+/// What stands right before.
+pub(super) fn before(text: &str, at: usize) -> &str {
+    let mut start = at.saturating_sub(240);
     while !text.is_char_boundary(start) {
         start += 1;
     }
     &text[start..at]
+}
+
+/// The first bytes, so many at most.
+pub(super) fn ahead(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

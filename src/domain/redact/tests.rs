@@ -3,6 +3,8 @@
 mod leak_tests;
 mod survivor_tests;
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -170,4 +172,63 @@ fn what_is_masked_is_masked_once_and_the_same_each_time() {
     );
     assert_eq!(redact(&once), once);
     assert_eq!(masked("nothing to hide", "[masked]"), None);
+}
+
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        proptest::sample::select(
+            &[
+                "password",
+                "token",
+                "secret_key",
+                "=",
+                ": ",
+                "\"",
+                "'",
+                "\n",
+                "\\n",
+                "\\",
+                "%2",
+                "%41",
+                "\\u0041",
+                "://",
+                "@",
+                " │\n│ ",
+                "\u{1b}[3",
+                "-----BEGIN X-----",
+                "-----END",
+                "(",
+                "<",
+                ">",
+                "AKIAIOSFODNN7EXAMPLE",
+                "Bearer ",
+                "é",
+                "的",
+                "2026-11-26 18:00:00,123 [File: a.py:1]",
+                "name: ",
+                "value: ",
+                "[redacted]",
+                "--",
+                "ERROR",
+                " ",
+                "{",
+                "}",
+                ",",
+                "|",
+            ][..]
+        )
+        .prop_map(str::to_owned),
+        "\\PC{0,12}",
+        "[A-Za-z0-9+/]{0,50}",
+    ];
+    proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic(text in pieces()) {
+        let _ = redact(&text);
+        prop_assert!(tail(&text).len() <= MAX_TAIL + '…'.len_utf8());
+        let _ = may_hold(&text);
+    }
 }

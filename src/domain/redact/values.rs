@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::names::{is_nothing, promises};
 use super::pattern::Pattern;
+use super::shapes::{ahead, before};
 use super::words::{is_odd, is_of_a_sentence, is_ordinary};
 
 /// A name and the sign that says that its value follows.
@@ -62,7 +63,7 @@ fn named(text: &str) -> Vec<Range<usize>> {
         };
         at = sign.end();
         let tag = sign.as_str() == ">";
-        let before = &text[..name.start()];
+        let before = before(text, name.start());
         let word = before
             .rsplit([' ', '\n', '"', '\''])
             .next()
@@ -109,12 +110,12 @@ impl Place<'_> {
             let end = rest.find('<').unwrap_or(rest.len());
             return (!is_nothing(&rest[..end])).then(|| self.at..self.at + end);
         }
-        let line = rest.split('\n').next().unwrap_or(rest);
+        let line = line(rest);
         if SCHEME.is_in(line) && self.name.to_ascii_lowercase().contains("auth") {
             let end = line.find(['"', '\'']).unwrap_or(line.len());
             return Some(self.at..self.at + end);
         }
-        let word = bare(rest);
+        let word = bare(ahead(rest, LONGEST));
         let whole = word.trim_end_matches([',', ';', ')', '}', ']', '>', '"', '\'', '`', '.']);
         if is_nothing(whole) || self.is_elsewhere(whole) || self.is_of_many() && !is_odd(whole) {
             return None;
@@ -145,10 +146,7 @@ impl Place<'_> {
             escaped = *c == '\\' && !escaped;
             closes
         });
-        let end = close.map_or_else(
-            || rest.split('\n').next().unwrap_or(rest).len(),
-            |(close, _)| close,
-        );
+        let end = close.map_or_else(|| line(rest).len(), |(close, _)| close);
         let start = self.at + open;
         (!is_nothing(&rest[..end])).then(|| start..start + end)
     }
@@ -166,7 +164,9 @@ impl Place<'_> {
     /// A path or an address says where the secret is; what is in an address is looked at anyway.
     fn is_elsewhere(&self, value: &str) -> bool {
         value.starts_with("arn:")
-            || value.contains("://")
+            || value
+                .split_once("://")
+                .is_some_and(|(scheme, _)| is_scheme(scheme))
             || value.starts_with("//") && !self.sign.contains('=')
             // The names within count; a place to be filled.
             || value.starts_with(['{', '<']) || value == "["
@@ -184,6 +184,23 @@ impl Place<'_> {
             && words.contains(' ')
             && !words.split_whitespace().any(is_of_a_sentence)
     }
+}
+
+/// What is looked at of a line and of a value: a text is looked at from each of its names.
+const LINE: usize = 1024;
+const LONGEST: usize = 4 * 1024;
+
+fn line(rest: &str) -> &str {
+    let near = ahead(rest, LINE);
+    near.split('\n').next().unwrap_or(near)
+}
+
+/// `https`, `arn` and their like.
+fn is_scheme(text: &str) -> bool {
+    text.len() <= 10
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'+')
 }
 
 /// Whether these words are of a sentence.

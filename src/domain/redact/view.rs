@@ -139,19 +139,18 @@ impl View {
     /// Where a part of the view stands in the original. It ends where a line was joined that says
     /// something of its own.
     pub(super) fn original(&self, start: usize, end: usize) -> Range<usize> {
-        let own = self
-            .joins
-            .iter()
-            .find(|join| start < **join && **join < end && self.begins_anew(**join));
-        let end = own.copied().unwrap_or(end);
+        let first = self.joins.partition_point(|join| *join <= start);
+        let mut joined = (first..self.joins.len()).take_while(|at| self.joins[*at] < end);
+        let own = joined.find(|at| self.begins_anew(*at));
+        let end = own.map_or(end, |at| self.joins[at]);
         self.places[start].0..self.places[end - 1].1
     }
 
-    /// Whether a line that was joined is no part of what came before: a sentence, or a name with
+    /// Whether the line that was joined there is no part of what came before: a sentence, or a name with
     /// its value.
-    fn begins_anew(&self, join: usize) -> bool {
-        let next = self.joins.iter().find(|other| **other > join);
-        let line = &self.text[join..next.copied().unwrap_or(self.text.len())];
+    fn begins_anew(&self, at: usize) -> bool {
+        let next = self.joins.get(at + 1).copied();
+        let line = &self.text[self.joins[at]..next.unwrap_or(self.text.len())];
         let (word, more) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         OWN.is_in(word) || is_ordinary(word) && !more.trim().is_empty()
     }
