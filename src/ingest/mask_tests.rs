@@ -236,6 +236,6 @@ proptest! {
         let mut bytes = serde_json::to_vec(&value).unwrap();
         bytes.truncate(cut.index(bytes.len() + 1));
         bytes.extend(odd);
-        let _ = beginning(&bytes, 40);
+        let _ = beginning(&bytes);
     }
 }
