@@ -79,12 +79,17 @@ async fn furnished(operator: &Operator) -> World {
         operator.follow::<Scan>(namespace, scan).await;
         let job = operator.job_of(&world, scan).await;
         let only = format!("only:{name}");
-        let records = [
-            record("a", "x").account(account).tags(&["both:x", &only]),
+        let of_x = |n: usize| {
+            record(&format!("a{n}"), "x")
+                .account(account)
+                .tags(&["both:x", &only])
+        };
+        let mut records: Vec<_> = (1..10).map(of_x).collect();
+        records.extend([
             record("b", "y").account(account).tags(&["both:x"]),
-            // Of another account: set aside.
+            // Of another account: set aside. More of such would be the end of the file.
             record("c", "z").account("999999999999"),
-        ];
+        ]);
         upload(operator, &world, &job, &records).await;
         operator.follow::<Scan>(namespace, scan).await;
     }
@@ -145,9 +150,9 @@ async fn no_row_of_a_deleted_provider_is_left_in_any_table_and_no_other_is_touch
     assert_eq!(tables_with(&operator, &world, &ids).await, [""; 0]);
     assert_eq!(operator.sql(tags).await, "only:q,both:x");
     for (table, rows) in [
-        ("findings", 2),
+        ("findings", 10),
         ("resources", 2),
-        ("resource_finding_mappings", 2),
+        ("resource_finding_mappings", 10),
         ("resource_tag_mappings", 3),
         ("provider_finding_states", 1),
         ("quarantined_findings", 1),

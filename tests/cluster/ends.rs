@@ -60,7 +60,7 @@ ends! {
     a_resource_quota_refuses_the_pod: "ok-quota" "failed" "PodRefused", "exceeded quota";
     a_limit_range_refuses_the_pod: "ok-range" "failed" "PodRefused", "maximum memory usage";
     an_admission_policy_refuses_the_pod: "ok-admission" "failed" "PodRefused", "no pods today";
-    pod_security_refuses_a_pod_whose_account_has_no_such_namespace: "ok-psa" "failed" "PodRefused", "violates PodSecurity";
+    pod_security_refuses_a_pod_that_a_mutating_policy_put_on_the_host_s_network: "ok-psa" "failed" "PodRefused", "violates PodSecurity";
     the_service_account_goes_between_the_job_and_its_pod: "ok-no-account" "failed" "ServiceAccountNotFound", "not found";
     the_secret_of_variables_goes_between_the_job_and_its_pod: "ok-no-variables" "failed" "SecretNotFound", "not found";
     the_secret_of_files_goes_between_the_job_and_its_pod: "ok-no-files" "failed" "SecretNotFound", "not found";

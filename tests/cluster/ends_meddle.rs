@@ -50,6 +50,14 @@ pub fn hands() -> Vec<Hand> {
             demo.apply(&twin(pod).to_string());
             true
         }),
+        // What kept it for long enough to be seen is taken off.
+        hand("wait-second-pod", |demo, scan, seen| {
+            let is_over = seen.is_over(scan);
+            if is_over {
+                let_twin_go(demo);
+            }
+            is_over
+        }),
         hand("wait-cancelled", cancel),
         hand("sleep-cancelled", cancel),
         hand("ok-upload-oom", |_, scan, seen| {
@@ -121,7 +129,8 @@ fn preemptor(pod: &Value) -> Value {
     })
 }
 
-/// A second pod of the pod's Job, as the Job controller would make it.
+/// A second pod of the pod's Job, as the Job controller would make it. It would delete the one too
+/// many at once: a finalizer keeps that until it has been seen.
 fn twin(pod: &Value) -> Value {
     let mut labels = pod["metadata"]["labels"].clone();
     // The watch is for the first.
@@ -129,6 +138,7 @@ fn twin(pod: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "twin", "namespace": NAMESPACE, "labels": labels,
+                      "finalizers": ["prowler-operator.dev/e2e"],
                       "ownerReferences": pod["metadata"]["ownerReferences"] },
         "spec": {
             "restartPolicy": "Never", "automountServiceAccountToken": false,
@@ -212,6 +222,24 @@ fn policies() -> Vec<Value> {
             "metadata": { "name": "ends-host-network" },
             "spec": { "policyName": "ends-host-network", "matchResources": in_namespace(SECURITY) } }),
     ]
+}
+
+/// A finalizer that is left keeps its namespace.
+pub fn let_twin_go(demo: &Demo) {
+    let patch = r#"{"metadata": {"finalizers": null}}"#;
+    let args = [
+        "patch",
+        "pod",
+        "twin",
+        "--namespace",
+        NAMESPACE,
+        "--type",
+        "merge",
+        "--patch",
+        patch,
+    ];
+    // It may be gone, and should be.
+    output(demo.command(kubectl(), &args), "");
 }
 
 /// Takes away what lies in no namespace of the stage's.

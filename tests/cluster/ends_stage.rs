@@ -216,6 +216,7 @@ fn namespaces() -> BTreeSet<&'static str> {
 
 /// Takes everything away again.
 fn clear(demo: &Demo) {
+    meddle::let_twin_go(demo);
     let mut args = vec![
         "delete",
         "--ignore-not-found",
@@ -284,7 +285,7 @@ impl Seen {
         self.pods(name).into_iter().find(is_running)
     }
 
-    fn is_over(&self, name: &str) -> bool {
+    pub fn is_over(&self, name: &str) -> bool {
         let state = self
             .scan(name)
             .and_then(|scan| scan["status"]["state"].as_str());

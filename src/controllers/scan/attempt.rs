@@ -68,10 +68,11 @@ impl Scan {
                 // The row was read before the pod: it may have been published in between.
                 let object = uid_of(self)?;
                 let fresh = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
-                if fresh.refused_attempt == Some(fresh.attempt) && fresh.attempt == row.attempt {
-                    return Err(Error::Outdated);
-                }
                 if fresh.state == State::Executing {
+                    if fresh.refused_attempt == Some(fresh.attempt) {
+                        // Refused since the row was read: the next pass has the reason.
+                        return Err(Error::Outdated);
+                    }
                     let message = if said.is_empty() {
                         "The upload ended, but nothing was published.".to_owned()
                     } else {
