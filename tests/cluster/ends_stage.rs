@@ -2,7 +2,7 @@
 //! them run at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -204,10 +204,11 @@ fn play() -> BTreeMap<&'static str, End> {
         demo: &demo,
         acts: acts(),
     };
-    let ends = stage.play(&image);
+    let played = catch_unwind(AssertUnwindSafe(|| stage.play(&image)));
+    // Also after a failure: objects that are left would keep `hack/demo down` waiting for ever.
     clear(&demo);
     demo.gone();
-    ends
+    played.unwrap_or_else(|why| resume_unwind(why))
 }
 
 fn namespaces() -> BTreeSet<&'static str> {

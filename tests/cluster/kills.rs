@@ -59,10 +59,17 @@ fn set(demo: &Demo) {
     demo.apply(&list.to_string());
 }
 
-fn clear(demo: &Demo) {
-    for object in [["namespace", NAMESPACE], ["prowlertenant", NAMESPACE]] {
-        let delete = ["delete", "--ignore-not-found", "--timeout=300s"];
-        demo.kubectl(&[&delete[..], &object[..]].concat());
+/// Takes everything away again when it is dropped, also after a failure: objects that are left would
+/// keep `hack/demo down` waiting for ever.
+struct Cleared<'a>(&'a Demo);
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        for object in [["namespace", NAMESPACE], ["prowlertenant", NAMESPACE]] {
+            let delete = ["delete", "--ignore-not-found", "--timeout=300s"];
+            let args = [&delete[..], &object[..]].concat();
+            output(self.0.command(kubectl(), &args), "");
+        }
     }
 }
 
@@ -200,6 +207,7 @@ fn seed() -> u64 {
 #[test]
 fn whatever_is_killed_a_scan_ends_right_once_and_its_account_is_free() {
     let mut demo = Demo::up();
+    let cleared = Cleared(&demo);
     set(&demo);
     let rounds = if std::env::var_os("SOAK").is_some() {
         30
@@ -274,7 +282,7 @@ fn whatever_is_killed_a_scan_ends_right_once_and_its_account_is_free() {
         hits.values().sum::<usize>() * 2 > rounds,
         "too few were there to be killed: {hits:?}"
     );
-    clear(&demo);
+    drop(cleared);
     demo.gone();
 }
 
@@ -292,6 +300,7 @@ fn since_heartbeat(demo: &Demo) -> i64 {
 #[test]
 fn a_kubelet_stops_and_the_account_is_free_within_120_seconds_of_its_last_heartbeat() {
     let mut demo = Demo::up();
+    let cleared = Cleared(&demo);
     set(&demo);
     scan(&demo, "lost", "sleep");
     wait_for("the scan to run", 60, || {
@@ -344,6 +353,6 @@ fn a_kubelet_stops_and_the_account_is_free_within_120_seconds_of_its_last_heartb
             .all(|one| one["status"]["availableReplicas"] == one["spec"]["replicas"])
             .then_some(())
     });
-    clear(&demo);
+    drop(cleared);
     demo.gone();
 }
