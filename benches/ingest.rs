@@ -48,14 +48,7 @@ const KIB_PER_MIB: f64 = 1024.0;
 const SCANS: [&str; 2] = ["first scan", "second scan"];
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    match Order::given() {
-        Some(order) => runtime.block_on(order.execute()),
-        None => runtime.block_on(run()),
-    }
+    publisher::main(run());
 }
 
 /// Seconds of one scan of one round.
@@ -66,10 +59,7 @@ struct Pair {
 }
 
 async fn run() {
-    let findings: usize = std::env::var("FINDINGS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(200_000);
+    let findings = publisher::findings(200_000);
     let dir = tempfile::tempdir().unwrap();
     eprintln!("writing files of {findings} findings");
     let large = Files::write(dir.path(), Shape::of(findings));

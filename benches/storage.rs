@@ -41,21 +41,11 @@ const FILES: [(&str, &str, &str); 2] = [
 ];
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    match Order::given() {
-        Some(order) => runtime.block_on(order.execute()),
-        None => runtime.block_on(run()),
-    }
+    publisher::main(run());
 }
 
 async fn run() {
-    let findings: usize = std::env::var("FINDINGS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(20_000);
+    let findings = publisher::findings(20_000);
     println!("\n### Storage ({findings} findings an account)\n");
     println!(
         "| findings of real Prowler | in the file | a first scan's, on disk | a second scan's | budget |"

@@ -24,6 +24,26 @@ const LIMITS: Limits = Limits {
     record: 4 << 20,
 };
 
+/// Runs the benchmark, or what a process of its own was started for.
+pub fn main(run: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    match Order::given() {
+        Some(order) => runtime.block_on(order.execute()),
+        None => runtime.block_on(run),
+    }
+}
+
+/// How many findings are asked for by the environment, for a quick look; otherwise `usual`.
+pub fn findings(usual: usize) -> usize {
+    std::env::var("FINDINGS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(usual)
+}
+
 /// What such a process is to do.
 pub struct Order {
     /// `DATABASE_URL`.
@@ -50,7 +70,7 @@ impl Published {
 
 impl Order {
     /// The order this process was started with, if it was.
-    pub fn given() -> Option<Self> {
+    fn given() -> Option<Self> {
         let mut words = std::env::args().skip_while(|word| word != PUBLISH).skip(1);
         let mut next = || words.next();
         let database = next()?;
@@ -102,7 +122,7 @@ impl Order {
     }
 
     /// Publishes, and prints what it took.
-    pub async fn execute(self) {
+    async fn execute(self) {
         let store = Store::connect("bench", &user_args(&self.database))
             .await
             .unwrap();

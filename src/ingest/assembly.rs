@@ -34,6 +34,7 @@ const BATCH_FINDINGS: usize = 4000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Tags remembered as told: about 1 MiB.
 const TAGS_REMEMBERED: usize = 50_000;
+
 /// Whose file it is and when it is read.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -282,9 +283,9 @@ impl<S: FnMut(Batch) -> bool> Assembly<S> {
     }
 
     fn set_aside(&mut self, place: Place<'_>, reason: &str) {
-        let beginning = mask::beginning(place.bytes);
-        self.quarantine
-            .add(place.number, place.offset, reason, &beginning);
+        self.quarantine.add(place.number, place.offset, reason, || {
+            mask::beginning(place.bytes)
+        });
     }
 
     fn flush(&mut self, at_end: bool) -> Result<(), Fault> {

@@ -60,7 +60,11 @@ pub(super) fn resource<'r>(found: &'r Resource<'_>) -> Resource<'r> {
 /// JSON without secrets and without the white space between its tokens. What is cut off in its
 /// middle stays so.
 pub(super) fn json(json: &str) -> String {
-    let json = compact(json);
+    hidden(compact(json))
+}
+
+/// The same of JSON that is compact already.
+fn hidden(json: String) -> String {
     if !may_hold_by_key(&json) {
         return json;
     }
@@ -81,7 +85,7 @@ pub(super) fn beginning(record: &[u8]) -> Cow<'_, [u8]> {
     const LOOKED_AT: usize = 16 * 1024;
     let seen = &record[..record.len().min(LOOKED_AT)];
     let plain = compact(&String::from_utf8_lossy(seen));
-    let clean = json(&plain);
+    let clean = hidden(plain.clone());
     let clean = text(Cow::Borrowed(&clean)).into_owned();
     if clean == plain {
         Cow::Borrowed(seen)

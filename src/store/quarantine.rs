@@ -1,6 +1,8 @@
 //! Records of a file that could not be kept: stored with why, for whoever has to find out what
 //! wrote them. They are stored whether their file is published or refused.
 
+use std::borrow::Cow;
+
 use super::{StoreError, TenantTx};
 use crate::domain::ids::ScanId;
 
@@ -30,10 +32,17 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Adds a record, by its beginning.
-    pub fn add(&mut self, position: u64, offset: u64, reason: &str, record: &[u8]) {
+    /// Adds a record, by its beginning; that is asked for only where it will be stored.
+    pub fn add<'r>(
+        &mut self,
+        position: u64,
+        offset: u64,
+        reason: &str,
+        record: impl FnOnce() -> Cow<'r, [u8]>,
+    ) {
         self.count += 1;
         if self.first.len() < STORED_MAX {
+            let record = record();
             self.first.push(Aside {
                 position,
                 offset,

@@ -45,15 +45,6 @@ fn memory(job: &Job) -> String {
     limits["memory"].0.clone()
 }
 
-/// Reasons of the failed attempts that the status shows.
-async fn attempts(operator: &Operator, world: &World) -> Vec<String> {
-    let shown = status(operator, world).await;
-    let list = shown["attempts"].as_array().cloned().unwrap_or_default();
-    list.iter()
-        .map(|one| format!("{} {}", one["attempt"], one["reason"].as_str().unwrap()))
-        .collect()
-}
-
 #[tokio::test]
 async fn an_attempt_that_failed_is_made_again_after_a_pause_that_doubles_up_to_the_last() {
     let operator = Operator::new().await;
@@ -68,7 +59,7 @@ async fn an_attempt_that_failed_is_made_again_after_a_pause_that_doubles_up_to_t
             && message.ends_with("Prowler ended with exit code 1: boom"),
         "{message}"
     );
-    assert_eq!(attempts(&operator, &world).await, ["1 ScanFailed"]);
+    assert_eq!(operator.failures(&world, "s").await, ["1 ScanFailed"]);
     assert_eq!(pause(&operator).await, 30);
     assert_eq!(operator.admit().await, 0, "not before the pause is over");
     // The account is free for others in the meantime.
@@ -83,7 +74,7 @@ async fn an_attempt_that_failed_is_made_again_after_a_pause_that_doubles_up_to_t
     operator.fails(&world, "s", 1, "Error", "boom").await;
     assert_eq!(says(&operator, &world).await, "Failed ScanFailed");
     assert_eq!(
-        attempts(&operator, &world).await,
+        operator.failures(&world, "s").await,
         ["1 ScanFailed", "2 ScanFailed", "3 ScanFailed"]
     );
     let shown = status(&operator, &world).await;
@@ -113,7 +104,7 @@ async fn what_the_cluster_did_to_the_pod_is_another_attempt_and_said_by_its_name
     let evicted = json!({ "phase": "Failed", "reason": "Evicted",
                           "message": "The node was low on resource: memory." });
     operator.ends(&world, "s", evicted).await;
-    assert_eq!(attempts(&operator, &world).await, ["1 Evicted"]);
+    assert_eq!(operator.failures(&world, "s").await, ["1 Evicted"]);
     operator.wait(60);
     let second = start(&operator, &world).await;
     let state = json!({ "waiting": { "reason": "ErrImageNeverPull", "message": "not present" } });
@@ -171,7 +162,7 @@ async fn out_of_memory_gets_half_as_much_again_and_never_more_than_the_limit() {
     assert_eq!(provider["lastScan"]["memory"], "4Gi");
     // The status shows the last three of four.
     assert_eq!(
-        attempts(&operator, &world).await,
+        operator.failures(&world, "s").await,
         ["2 OOMKilled", "3 OOMKilled", "4 OOMKilled"]
     );
 }
@@ -208,13 +199,13 @@ async fn a_job_that_somebody_deleted_is_made_again() {
         .delete::<Job>(&world.namespace, &job.name_any())
         .await;
     operator.follow::<Scan>(&world.namespace, "s").await;
-    assert_eq!(attempts(&operator, &world).await, ["1 PodLost"]);
+    assert_eq!(operator.failures(&world, "s").await, ["1 PodLost"]);
     operator.wait(3600);
     let again = start(&operator, &world).await;
     assert_ne!(again.uid(), job.uid());
     operator.complete(&world, "s").await;
     assert_eq!(says(&operator, &world).await, "Current Completed");
-    assert_eq!(attempts(&operator, &world).await, ["1 PodLost"]);
+    assert_eq!(operator.failures(&world, "s").await, ["1 PodLost"]);
 }
 
 #[tokio::test]

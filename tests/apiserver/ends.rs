@@ -32,15 +32,6 @@ async fn free(operator: &Operator) -> bool {
     operator.count("scans where holds_account").await == 0
 }
 
-/// Reason and number of each attempt that failed, as the status shows them.
-async fn attempts(operator: &Operator, world: &World) -> Vec<String> {
-    let shown = operator.status::<Scan>(&world.namespace, "s").await;
-    let list = shown["attempts"].as_array().cloned().unwrap_or_default();
-    list.iter()
-        .map(|one| format!("{} {}", one["attempt"], one["reason"].as_str().unwrap()))
-        .collect()
-}
-
 /// The status of a pod that Kubernetes chose to end, while Prowler runs in it.
 fn disrupted(reason: &str) -> Value {
     let mut status = scanning();
@@ -63,7 +54,7 @@ async fn what_kubernetes_does_to_a_pod_is_another_attempt_and_said_by_its_name()
         assert_eq!(operator.admit().await, 1);
         operator.follow::<Scan>(&world.namespace, "s").await;
         operator.ends(&world, "s", disrupted(disruption)).await;
-        let attempts = attempts(&operator, &world).await;
+        let attempts = operator.failures(&world, "s").await;
         assert_eq!(attempts.last().unwrap(), attempt);
         assert!(free(&operator).await);
     }
@@ -233,7 +224,7 @@ async fn a_file_that_ends_too_early_is_worth_one_more_attempt_and_no_third() {
     }
     assert_eq!(says(&operator, &world).await, "Failed OutputTruncated");
     assert_eq!(
-        attempts(&operator, &world).await,
+        operator.failures(&world, "s").await,
         ["1 OutputTruncated", "2 NoOutput", "3 OutputTruncated"]
     );
 }
@@ -254,7 +245,7 @@ async fn findings_of_another_account_say_that_the_credentials_are_of_another() {
         .await;
     operator.follow::<Scan>(&world.namespace, "s").await;
     assert_eq!(says(&operator, &world).await, "Failed WrongAccount");
-    assert_eq!(attempts(&operator, &world).await, ["1 WrongAccount"]);
+    assert_eq!(operator.failures(&world, "s").await, ["1 WrongAccount"]);
     operator.cx.mirrors.load(&operator.cx.admin).await.unwrap();
     operator.follow::<Provider>(&world.namespace, "p").await;
     let (status, reason, message) = operator

@@ -148,6 +148,15 @@ impl Operator {
             .await;
     }
 
+    /// Number and reason of each attempt of a Scan that failed, as its status shows them.
+    pub async fn failures(&self, world: &World, scan: &str) -> Vec<String> {
+        let shown = self.status::<Scan>(&world.namespace, scan).await;
+        let list = shown["attempts"].as_array().cloned().unwrap_or_default();
+        list.iter()
+            .map(|one| format!("{} {}", one["attempt"], one["reason"].as_str().unwrap()))
+            .collect()
+    }
+
     /// The attempt that runs ends with its pod in this state.
     pub async fn ends(&self, world: &World, scan: &str, status: Value) {
         let job = self.job_of(world, scan).await;
