@@ -1,6 +1,6 @@
 //! A release whose scans are acted: by an image that ends as it is told (`hack/images.d/actor`).
 
-use crate::demo::{Demo, RELEASE};
+use crate::demo::Demo;
 use crate::support::command::{command, succeed};
 
 /// Lets Providers name the actor's image, which is returned, and sets more values. To be
@@ -14,18 +14,6 @@ pub fn release(demo: &Demo, values: &str) -> String {
     let set = format!(
         "scanner.allowedImages={{{image},registry.invalid/*}},connectionChecks.parallelism=0,{values}"
     );
-    demo.helm(&[
-        "upgrade",
-        RELEASE,
-        "charts/prowler-operator",
-        "--reuse-values",
-        "--wait",
-        "--timeout",
-        "5m",
-        "--labels",
-        "prowler-operator-demo=acted",
-        "--set",
-        &set,
-    ]);
+    demo.upgrade(Some(&set));
     image.to_owned()
 }

@@ -13,6 +13,8 @@ use crate::support::command::{command, helm, kubectl, output, succeed, succeed_w
 pub const SYSTEM: &str = "prowler-operator-system";
 /// Namespace of the demo's tenant.
 pub const NAMESPACE: &str = "prowler-demo";
+/// The chart.
+pub const CHART: &str = "charts/prowler-operator";
 /// Name of the release.
 pub const RELEASE: &str = "prowler-operator";
 
@@ -97,6 +99,27 @@ impl Demo {
     pub fn helm(&self, args: &[&str]) -> String {
         let args = [&["--namespace", SYSTEM], args].concat();
         succeed(self.command(helm(), &args))
+    }
+
+    /// Upgrades the release with these values besides those it has. To be followed by [`Self::gone`]
+    /// sooner or later: the next `hack/demo up` takes them back.
+    pub fn upgrade(&self, set: Option<&str>) {
+        let mut args = vec![
+            "upgrade",
+            RELEASE,
+            CHART,
+            "--reuse-values",
+            "--wait",
+            "--timeout",
+            "5m",
+            // The demo would take it for its own otherwise, and leave it as it is.
+            "--labels",
+            "prowler-operator-demo=changed",
+        ];
+        if let Some(set) = set {
+            args.extend(["--set", set]);
+        }
+        self.helm(&args);
     }
 
     /// `hack/demo sql`: rows of columns.

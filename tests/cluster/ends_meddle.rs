@@ -19,7 +19,8 @@ pub fn hands() -> Vec<Hand> {
     let hand = |scan, act| Hand { scan, act };
     vec![
         hand("wait-drained", |demo, scan, seen| {
-            with_pod(scan, seen, |pod| {
+            with_pod(scan, "scan", seen, |pod| {
+                let pod = name_of(pod);
                 let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
                     "metadata": { "name": pod, "namespace": NAMESPACE } });
                 let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
@@ -28,27 +29,21 @@ pub fn hands() -> Vec<Hand> {
             })
         }),
         hand("wait-preempted", |demo, scan, seen| {
-            let Some(pod) = seen.running(scan, "scan") else {
-                return false;
-            };
-            demo.apply(&preemptor(pod).to_string());
-            true
+            with_pod(scan, "scan", seen, |pod| {
+                demo.apply(&preemptor(pod).to_string());
+            })
         }),
         hand("wait-pod-deleted", |demo, scan, seen| {
-            with_pod(scan, seen, |pod| delete(demo, "pod", pod))
+            with_pod(scan, "scan", seen, |pod| delete(demo, "pod", name_of(pod)))
         }),
         hand("wait-job-deleted", |demo, scan, seen| {
-            with_pod(scan, seen, |pod| {
-                let job = pod.rsplit_once('-').unwrap().0;
+            with_pod(scan, "scan", seen, |pod| {
+                let job = name_of(pod).rsplit_once('-').unwrap().0;
                 delete(demo, "job", job);
             })
         }),
         hand("wait-second-pod", |demo, scan, seen| {
-            let Some(pod) = seen.running(scan, "scan") else {
-                return false;
-            };
-            demo.apply(&twin(pod).to_string());
-            true
+            with_pod(scan, "scan", seen, |pod| demo.apply(&twin(pod).to_string()))
         }),
         // What kept it for long enough to be seen is taken off.
         hand("wait-second-pod", |demo, scan, seen| {
@@ -61,21 +56,19 @@ pub fn hands() -> Vec<Hand> {
         hand("wait-cancelled", cancel),
         hand("sleep-cancelled", cancel),
         hand("ok-upload-oom", |_, scan, seen| {
-            let Some(pod) = seen.running(scan, "upload") else {
-                return false;
-            };
-            crowd_out(pod);
-            true
+            with_pod(scan, "upload", seen, crowd_out)
         }),
     ]
 }
 
-fn with_pod(scan: &str, seen: &Seen, act: impl FnOnce(&str)) -> bool {
-    let Some(pod) = seen.running(scan, "scan") else {
-        return false;
-    };
-    act(pod["metadata"]["name"].as_str().unwrap());
-    true
+/// Does it to the scan's pod, if this container runs in it; whether that was so.
+fn with_pod(scan: &str, container: &str, seen: &Seen, act: impl FnOnce(&Value)) -> bool {
+    let pod = seen.running(scan, container);
+    pod.map(act).is_some()
+}
+
+fn name_of(pod: &Value) -> &str {
+    pod["metadata"]["name"].as_str().unwrap()
 }
 
 fn delete(demo: &Demo, kind: &str, name: &str) {
@@ -90,7 +83,7 @@ fn delete(demo: &Demo, kind: &str, name: &str) {
 }
 
 fn cancel(demo: &Demo, scan: &str, seen: &Seen) -> bool {
-    with_pod(scan, seen, |_| {
+    with_pod(scan, "scan", seen, |_| {
         let patch = r#"{"spec": {"cancel": true}}"#;
         let args = [
             "patch",

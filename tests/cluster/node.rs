@@ -1,5 +1,7 @@
 //! The node from below: processes of the local cluster's components and of containers.
 
+use std::collections::BTreeMap;
+
 use crate::support::command::{command, output, succeed};
 
 /// A component of the cluster that does nothing until this is dropped.
@@ -22,17 +24,25 @@ impl Drop for Asleep {
     }
 }
 
+/// Components that run, with their process ids, as the script knows them.
+pub fn running() -> BTreeMap<String, String> {
+    let status = output(command("hack/local-cluster", &["status"]), "");
+    String::from_utf8(status.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            let (name, process) = line.split_once(" running, process ")?;
+            let (id, _) = process.split_once(',')?;
+            Some((name.trim().to_owned(), id.to_owned()))
+        })
+        .collect()
+}
+
 /// Id of the process of a component of the local cluster.
 pub fn process(component: &str) -> String {
-    let status = output(command("hack/local-cluster", &["status"]), "");
-    let status = String::from_utf8(status.stdout).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.trim_start().starts_with(&format!("{component} ")));
-    let (_, rest) = line
-        .and_then(|line| line.split_once(" running, process "))
-        .unwrap_or_else(|| panic!("{component} does not run: {status}"));
-    rest.split(',').next().unwrap().trim().to_owned()
+    let mut running = running();
+    let process = running.remove(component);
+    process.unwrap_or_else(|| panic!("{component} does not run: {running:?}"))
 }
 
 /// The control group of a container that bounds its memory, by the id in its status; empty if it is

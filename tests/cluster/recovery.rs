@@ -1,30 +1,15 @@
 //! The local cluster after a crash: one command brings it back, with what runs in it.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::demo::{
     Demo, NAMESPACE, SYSTEM, await_tenant, condition, other_tenant, remove_other, wait_for,
 };
-use crate::support::command::{command, output, succeed};
+use crate::node::running;
+use crate::support::command::{command, succeed};
 
 /// What is killed: the API, its data and the node's agent. Containers do not end with them.
 const KILLED: [&str; 3] = ["kubelet", "etcd", "kube-apiserver"];
-
-/// Components that run, with their process ids, as the script knows them.
-fn running() -> BTreeMap<String, String> {
-    let status = output(command("hack/local-cluster", &["status"]), "");
-    String::from_utf8(status.stdout)
-        .unwrap()
-        .lines()
-        .filter_map(|line| {
-            let (name, process) = line.split_once(" running, process ")?;
-            let (id, _) = process.split_once(',')?;
-            Some((name.trim().to_owned(), id.to_owned()))
-        })
-        .collect()
-}
 
 /// Whether a process has ended; whoever started it may not have taken note.
 fn has_ended(id: &str) -> bool {

@@ -5,27 +5,6 @@ use std::collections::BTreeSet;
 use crate::demo::{Demo, NAMESPACE, RELEASE, SYSTEM, wait_for};
 use crate::support::command::{helm, output};
 
-const CHART: &str = "charts/prowler-operator";
-
-fn upgrade(demo: &Demo, set: Option<&str>) {
-    let mut args = vec![
-        "upgrade",
-        RELEASE,
-        CHART,
-        "--reuse-values",
-        "--wait",
-        "--timeout",
-        "5m",
-        // The demo would take it for its own otherwise, and leave it as it is.
-        "--labels",
-        "prowler-operator-demo=changed",
-    ];
-    if let Some(set) = set {
-        args.extend(["--set", set]);
-    }
-    demo.helm(&args);
-}
-
 fn uids(pods: &[(String, String)], part: &str) -> BTreeSet<String> {
     pods.iter()
         .filter(|(name, _)| name.starts_with(&format!("{RELEASE}-{part}")))
@@ -38,7 +17,7 @@ fn an_upgrade_without_a_change_makes_no_new_pod() {
     let mut demo = Demo::up();
     let before = demo.pods();
     assert_eq!(before.len(), 5);
-    upgrade(&demo, None);
+    demo.upgrade(None);
     assert_eq!(demo.pods(), before);
     demo.gone();
 }
@@ -47,7 +26,7 @@ fn an_upgrade_without_a_change_makes_no_new_pod() {
 fn a_changed_value_reaches_the_pods_it_concerns() {
     let mut demo = Demo::up();
     let before = demo.pods();
-    upgrade(&demo, Some("queues.scans.maxConcurrent=3"));
+    demo.upgrade(Some("queues.scans.maxConcurrent=3"));
     let after = wait_for("the old controllers to go", 120, || {
         let pods = demo.pods();
         (pods.len() == 5).then_some(pods)
