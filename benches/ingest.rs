@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use prowler_operator::store::partitions;
+use prowler_operator::store::publication::Part;
 use sqlx::PgConnection;
 
 use account::Account;
@@ -106,6 +107,7 @@ async fn run() {
     }
     let read = beside(&large, &database, &mut conn).await;
     print_speed(&large, &pairs);
+    print_profile(&memory_large);
     print_memory([&small, &large], [&memory_small, &memory_large]);
     print_readers(read);
 }
@@ -241,6 +243,38 @@ fn print_speed(files: &Files, pairs: &[Vec<Pair>; 2]) {
             ratio.least,
             ratio.most,
         );
+    }
+}
+
+/// Where the time goes: what the database does one after the other, and beside it the reading.
+fn print_profile(published: &[Vec<Published>; 2]) {
+    println!("\n| where the time goes | first scan | second scan |");
+    println!("|---|---|---|");
+    let row = |name: &str, seconds: &dyn Fn(&Published) -> f64| {
+        let [first, second] =
+            [0, 1].map(|scan| Spread::of(published[scan].iter().map(seconds)).median);
+        println!("| {name} | {first:.2} s | {second:.2} s |");
+    };
+    for part in Part::ALL {
+        row(meaning(part), &|published| published.parts[part as usize]);
+    }
+    row(
+        "beside all of this: the file is decompressed, parsed, masked, compared, encoded",
+        &|published| published.reading,
+    );
+}
+
+fn meaning(part: Part) -> &'static str {
+    match part {
+        Part::Begin => "begin, look at the attempt, make temporary tables",
+        Part::Past => "read what is known of the account",
+        Part::Reading => "the database waits for the file",
+        Part::Copy => "COPY into temporary tables",
+        Part::Findings => "insert findings",
+        Part::Mappings => "insert links to resources",
+        Part::Resources => "write checks, resources, tags",
+        Part::History => "write what the next scan compares with",
+        Part::Commit => "complete the scan, commit",
     }
 }
 

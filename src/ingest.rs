@@ -1,7 +1,7 @@
 //! OCSF as a stream of findings, and the rows they become.
 //!
 //! [`spool`] holds a compressed body on disk; [`publish`] reads it as a stream (`reader`,
-//! `record`), makes of each record what the tables hold (`proof`, `finding`, `check`, `mask`,
+//! `json`, `record`), makes of each record what the tables hold (`proof`, `finding`, `check`, `mask`,
 //! `assembly`) and gives the rows to `store::publication` in batches: parsing and inserting go
 //! on at the same time, and nothing is held but the present batches and what is known of the
 //! account.
@@ -13,6 +13,7 @@ mod fault;
 mod finding;
 #[cfg(test)]
 mod fuzz;
+mod json;
 mod lenient;
 mod mask;
 mod proof;
@@ -21,6 +22,8 @@ mod record;
 pub mod spool;
 mod text;
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::mpsc;
 
 use self::assembly::{Assembled, Assembly, Task};
@@ -28,23 +31,31 @@ use self::fault::Fault;
 use self::spool::Spooled;
 use crate::domain::clock::Clock;
 use crate::domain::reason::Reason;
-use crate::store::publication::{self, Attempt, Begun, Publication, Standing};
+use crate::store::publication::{self, Attempt, Begun, Publication, Spent, Standing};
 use crate::store::{Store, StoreError};
 
 /// What came of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Published by this call: so many findings, so many records set aside.
-    Published {
-        /// Findings.
-        findings: i64,
-        /// Records set aside.
-        quarantined: u64,
-    },
+    /// Published by this call.
+    Published(Published),
     /// Not open: published before, refused, stale, or its account is deleted.
     Closed(Standing),
     /// Not now.
     Later(Wait),
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Findings.
+    pub findings: i64,
+    /// Records set aside.
+    pub quarantined: u64,
+    /// Where the time went, from the side of the database.
+    pub spent: Spent,
+    /// How long it took to read the file, without waiting for the database.
+    pub reading: Duration,
 }
 
 /// What stands in the way for now.
@@ -86,18 +97,25 @@ pub async fn publish(
     };
     // One batch waits while one is inserted and one is made.
     let (sender, batches) = mpsc::channel(1);
-    let assembly = Assembly::new(task, history, inventory, move |batch| {
-        sender.blocking_send(batch).is_ok()
-    });
     let mut spooled = spooled;
-    let parsing = tokio::task::spawn_blocking(move || assembly.run(&mut spooled));
+    let parsing = tokio::task::spawn_blocking(move || {
+        let (begun, mut waited) = (Instant::now(), Duration::ZERO);
+        let assembly = Assembly::new(task, history, inventory, |batch| {
+            let made = Instant::now();
+            let taken = sender.blocking_send(batch).is_ok();
+            waited += made.elapsed();
+            taken
+        });
+        let assembled = assembly.run(&mut spooled);
+        assembled.map(|assembled| (assembled, begun.elapsed().saturating_sub(waited)))
+    });
     let (publication, inserted) = insert(publication, batches).await;
     let assembled = parsing
         .await
         .unwrap_or_else(|error| Err(Fault::Disk(std::io::Error::other(error))));
     inserted?;
     match assembled {
-        Ok(assembled) => complete(*publication, assembled).await,
+        Ok((assembled, reading)) => complete(*publication, assembled, reading).await,
         Err(Fault::File(reason, message)) => {
             // What was inserted goes first: it may be much.
             publication.abandon().await;
@@ -144,6 +162,7 @@ async fn insert(
 async fn complete(
     mut publication: Publication,
     assembled: Assembled,
+    reading: Duration,
 ) -> Result<Outcome, StoreError> {
     let Assembled {
         totals,
@@ -153,14 +172,16 @@ async fn complete(
         inventory,
     } = assembled;
     publication.unchanged(&unchanged).await?;
-    let standing = publication
+    let (standing, spent) = publication
         .finish(&totals, &quarantine, inventory.tallies(), history)
         .await?;
     Ok(match standing {
-        Standing::Published => Outcome::Published {
+        Standing::Published => Outcome::Published(Published {
             findings: totals.counts.total,
             quarantined: quarantine.count(),
-        },
+            spent,
+            reading,
+        }),
         closed => Outcome::Closed(closed),
     })
 }

@@ -27,6 +27,7 @@ pub mod roles;
 pub mod scans;
 pub mod schedules;
 pub mod schema;
+mod spent;
 mod standing;
 pub mod survey;
 mod tags;

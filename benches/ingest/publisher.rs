@@ -10,7 +10,7 @@ use prowler_operator::domain::ids::{ObjectName, ObjectUid, ScanId, TenantId};
 use prowler_operator::ingest::spool::{Encoding, Limits, Spool};
 use prowler_operator::ingest::{self, Outcome};
 use prowler_operator::store::Store;
-use prowler_operator::store::publication::Attempt;
+use prowler_operator::store::publication::{Attempt, Part};
 
 use crate::db::user_args;
 
@@ -60,6 +60,10 @@ pub struct Published {
     pub idle: u64,
     /// KiB resident at most.
     pub peak: u64,
+    /// Seconds of reading the file, without waiting for the database.
+    pub reading: f64,
+    /// Seconds of each part, in the order of `Part::ALL`.
+    pub parts: Vec<f64>,
 }
 
 impl Published {
@@ -111,13 +115,15 @@ impl Order {
         assert!(output.status.success(), "the publishing process failed");
         let text = String::from_utf8(output.stdout).unwrap();
         let words: Vec<_> = text.split_whitespace().collect();
-        let [seconds, idle, peak] = words[..] else {
+        let [seconds, idle, peak, reading, ref parts @ ..] = words[..] else {
             panic!("the publishing process said {text:?}");
         };
         Published {
             seconds: seconds.parse().unwrap(),
             idle: idle.parse().unwrap(),
             peak: peak.parse().unwrap(),
+            reading: reading.parse().unwrap(),
+            parts: parts.iter().map(|part| part.parse().unwrap()).collect(),
         }
     }
 
@@ -148,8 +154,15 @@ impl Order {
             .await
             .unwrap();
         let seconds = started.elapsed().as_secs_f64();
-        assert!(matches!(outcome, Outcome::Published { .. }), "{outcome:?}");
-        println!("{seconds} {idle} {}", resident("VmHWM:"));
+        let Outcome::Published(published) = outcome else {
+            panic!("{outcome:?}");
+        };
+        print!("{seconds} {idle} {}", resident("VmHWM:"));
+        print!(" {}", published.reading.as_secs_f64());
+        for part in Part::ALL {
+            print!(" {}", published.spent.on(part).as_secs_f64());
+        }
+        println!();
     }
 }
 

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::json::Raw;
 use super::lenient::{List, Object, Text};
 use super::record::Record;
 
@@ -43,7 +43,7 @@ impl Checks {
         }
         self.last.clear();
         for text in raw_texts(check_id, record) {
-            self.last.extend_from_slice(text.as_bytes());
+            self.last.extend_from_slice(text);
             self.last.push(END);
         }
         let met = self.look_up(check_id, record);
@@ -78,7 +78,7 @@ impl Checks {
 const END: u8 = 0;
 
 /// All that makes up a check's constants, as it stands in the file.
-fn raw_texts<'r>(check_id: &'r str, record: &'r Record<'_>) -> impl Iterator<Item = &'r str> {
+fn raw_texts<'r>(check_id: &'r str, record: &'r Record<'_>) -> impl Iterator<Item = &'r [u8]> {
     let info = &record.finding_info.0;
     let unmapped = &record.unmapped.0;
     let service = record.resources.0.as_ref();
@@ -98,16 +98,17 @@ fn raw_texts<'r>(check_id: &'r str, record: &'r Record<'_>) -> impl Iterator<Ite
     ];
     let categories = unmapped.categories.0.iter().map(Text::as_str);
     [check_id, service]
+        .map(str::as_bytes)
         .into_iter()
-        .chain(raw.into_iter().map(|raw| raw.map_or("", RawValue::get)))
-        .chain(categories)
+        .chain(raw.map(|raw| raw.map_or(&b""[..], |raw| raw.0)))
+        .chain(categories.map(str::as_bytes))
 }
 
 /// Whether `joined` is these texts, each with its end.
-fn is_joined<'r>(joined: &[u8], texts: impl Iterator<Item = &'r str>) -> bool {
+fn is_joined<'r>(joined: &[u8], texts: impl Iterator<Item = &'r [u8]>) -> bool {
     let mut rest = joined;
     for text in texts {
-        match rest.strip_prefix(text.as_bytes()) {
+        match rest.strip_prefix(text) {
             Some([END, after @ ..]) => rest = after,
             _ => return false,
         }
@@ -161,7 +162,7 @@ impl Constants {
         let info = &record.finding_info.0;
         let unmapped = &record.unmapped.0;
         let (advice, references) = read(record.remediation, |json| {
-            let found: Object<OcsfRemediation<'_>> = serde_json::from_str(json)?;
+            let found: Object<OcsfRemediation<'_>> = serde_json::from_slice(json)?;
             Ok((text(&found.0.desc), texts(&found.0.references)))
         });
         Self {
@@ -190,7 +191,7 @@ impl Constants {
             relatedto: read_texts(unmapped.related_to),
             notes: read_text(unmapped.notes),
             compliance: read(unmapped.compliance, |json| {
-                let found: Object<Frameworks<'_>> = serde_json::from_str(json)?;
+                let found: Object<Frameworks<'_>> = serde_json::from_slice(json)?;
                 let kept = found.0.iter();
                 Ok(kept
                     .map(|(framework, ids)| (text(framework), texts(ids)))
@@ -207,21 +208,20 @@ impl Constants {
 
 type Frameworks<'a> = BTreeMap<Text<'a>, List<Text<'a>>>;
 
-fn read_text(raw: Option<&RawValue>) -> String {
-    read(raw, |json| Ok(text(&serde_json::from_str(json)?)))
+fn read_text(raw: Option<Raw<'_>>) -> String {
+    read(raw, |json| Ok(text(&serde_json::from_slice(json)?)))
 }
 
-fn read_texts(raw: Option<&RawValue>) -> Vec<String> {
-    read(raw, |json| Ok(texts(&serde_json::from_str(json)?)))
+fn read_texts(raw: Option<Raw<'_>>) -> Vec<String> {
+    read(raw, |json| Ok(texts(&serde_json::from_slice(json)?)))
 }
 
 /// Reads a raw value; the default of what cannot be read.
 fn read<T: Default>(
-    raw: Option<&RawValue>,
-    parse: impl Fn(&str) -> Result<T, serde_json::Error>,
+    raw: Option<Raw<'_>>,
+    parse: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
 ) -> T {
-    raw.and_then(|raw| parse(raw.get()).ok())
-        .unwrap_or_default()
+    raw.and_then(|raw| parse(raw.0).ok()).unwrap_or_default()
 }
 
 fn text(text: &Text<'_>) -> String {

@@ -90,7 +90,7 @@ fn resource<'a>(
             .data
             .0
             .metadata
-            .map(serde_json::value::RawValue::get)
+            .and_then(|raw| std::str::from_utf8(raw.0).ok())
             .filter(|json| !matches!(*json, "{}" | "null" | "\"\"")),
         tags: details
             .labels

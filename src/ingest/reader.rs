@@ -8,6 +8,7 @@
 use std::io::Read;
 
 use super::extent::{Extent, NESTING_MAX};
+use super::json::{Memory, Stop};
 use super::lenient::Object;
 use super::record::Record;
 use super::text::{flaw, is_plain};
@@ -81,6 +82,7 @@ pub(super) struct Reader<R> {
     ended: bool,
     /// Most bytes of a record.
     max_record: usize,
+    memory: Memory,
 }
 
 /// What parsing at the window's start led to.
@@ -111,6 +113,7 @@ impl<R: Read> Reader<R> {
             base: 0,
             ended: false,
             max_record,
+            memory: Memory::default(),
         }
     }
 
@@ -164,11 +167,13 @@ impl<R: Read> Reader<R> {
     ) -> Result<(), E> {
         loop {
             let offset = self.offset();
-            let step = match parse(self.rest()) {
+            let rest = &self.window[self.start..];
+            let step = match parse(rest, &mut self.memory) {
                 Parsed::Record(record, length)
-                    if length <= self.max_record && is_sound(&self.rest()[..length]) =>
+                    if length <= self.max_record && is_sound(&rest[..length], &self.memory) =>
                 {
-                    let bytes = &self.rest()[..length];
+                    let bytes = &rest[..length];
+                    self.memory.keep(bytes);
                     let place = Place {
                         number,
                         offset,
@@ -177,7 +182,7 @@ impl<R: Read> Reader<R> {
                     visit(place, Element::Record(record))?;
                     Step::Consumed(length)
                 }
-                Parsed::Incomplete if self.rest().len() < self.max_record => Step::ReadMore,
+                Parsed::Incomplete if rest.len() < self.max_record => Step::ReadMore,
                 Parsed::Record(..) | Parsed::Incomplete | Parsed::Unacceptable => Step::Examine,
             };
             match step {
@@ -329,21 +334,20 @@ impl<R: Read> Reader<R> {
 }
 
 /// Parses the record at the beginning of the bytes.
-fn parse(bytes: &[u8]) -> Parsed<'_> {
+fn parse<'w>(bytes: &'w [u8], memory: &mut Memory) -> Parsed<'w> {
     if bytes.first() != Some(&b'{') {
         return Parsed::Unacceptable;
     }
-    let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Object<Record<'_>>>();
-    match stream.next() {
-        Some(Ok(record)) => Parsed::Record(record.0, stream.byte_offset()),
-        Some(Err(error)) if error.is_eof() => Parsed::Incomplete,
-        Some(Err(_)) => Parsed::Unacceptable,
-        None => Parsed::Incomplete,
+    match memory.read(bytes) {
+        Ok((record, length)) => Parsed::Record(record, length),
+        Err(Stop::Incomplete) => Parsed::Incomplete,
+        Err(Stop::Invalid) => Parsed::Unacceptable,
     }
 }
 
-/// Whether there is nothing in a record that parses which may not be there.
-fn is_sound(record: &[u8]) -> bool {
+/// Whether there is nothing in a record that parses which may not be there. What is the same as in
+/// a record before has been looked at.
+fn is_sound(record: &[u8], memory: &Memory) -> bool {
     if record.len() >= SHALLOW {
         let mut extent = Extent::default();
         extent.end(record);
@@ -351,7 +355,7 @@ fn is_sound(record: &[u8]) -> bool {
             return false;
         }
     }
-    is_plain(record) || flaw(record).is_none()
+    memory.fresh(record).all(is_plain) || flaw(record).is_none()
 }
 
 /// Why the element is no record; words that quote no value.

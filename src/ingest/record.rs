@@ -4,8 +4,8 @@
 //! check's constants stays raw text until a check is seen for the first time.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use super::json::Raw;
 use super::lenient::{First, List, Object, Text};
 
 /// One record of the file.
@@ -35,9 +35,9 @@ pub(super) struct Record<'a> {
     #[serde(borrow)]
     pub unmapped: Object<Unmapped<'a>>,
     #[serde(borrow)]
-    pub risk_details: Option<&'a RawValue>,
+    pub risk_details: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub remediation: Option<&'a RawValue>,
+    pub remediation: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,11 +56,11 @@ pub(super) struct FindingInfo<'a> {
     #[serde(borrow)]
     pub uid: Text<'a>,
     #[serde(borrow)]
-    pub title: Option<&'a RawValue>,
+    pub title: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub desc: Option<&'a RawValue>,
+    pub desc: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub types: Option<&'a RawValue>,
+    pub types: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,7 +101,7 @@ pub(super) struct Data<'a> {
     #[serde(borrow)]
     pub details: Text<'a>,
     #[serde(borrow)]
-    pub metadata: Option<&'a RawValue>,
+    pub metadata: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,15 +128,15 @@ pub(super) struct Unmapped<'a> {
     #[serde(borrow)]
     pub categories: List<Text<'a>>,
     #[serde(borrow)]
-    pub compliance: Option<&'a RawValue>,
+    pub compliance: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub related_url: Option<&'a RawValue>,
+    pub related_url: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub additional_urls: Option<&'a RawValue>,
+    pub additional_urls: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub depends_on: Option<&'a RawValue>,
+    pub depends_on: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub related_to: Option<&'a RawValue>,
+    pub related_to: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub notes: Option<&'a RawValue>,
+    pub notes: Option<Raw<'a>>,
 }

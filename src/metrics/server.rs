@@ -1,5 +1,8 @@
 //! What the server counts. No label ever names an object, a namespace or a tenant.
 
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +15,13 @@ struct Answered {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPart {
+    part: &'static str,
+}
+
+type Seconds = Counter<f64, AtomicU64>;
+
 /// The server's metrics.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
@@ -21,6 +31,8 @@ pub struct ServerMetrics {
     pub set_aside: Counter,
     /// Seconds from the whole body to the commit.
     pub publication_seconds: Histogram,
+    /// Seconds in which files were read, not counting those in which the database was waited for.
+    pub reading_seconds: Seconds,
     /// Bytes in the spool.
     pub spool_bytes: Gauge,
     /// Bodies being received.
@@ -28,6 +40,7 @@ pub struct ServerMetrics {
     /// Files being published.
     pub publishing: Gauge,
     uploads: Family<Answered, Counter>,
+    spent: Family<InPart, Seconds>,
 }
 
 impl Default for ServerMetrics {
@@ -36,10 +49,12 @@ impl Default for ServerMetrics {
             findings: Counter::default(),
             set_aside: Counter::default(),
             publication_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 8)),
+            reading_seconds: Counter::default(),
             spool_bytes: Gauge::default(),
             receiving: Gauge::default(),
             publishing: Gauge::default(),
             uploads: Family::default(),
+            spent: Family::default(),
         }
     }
 }
@@ -63,6 +78,16 @@ impl ServerMetrics {
             self.publication_seconds.clone(),
         );
         registry.register(
+            "prowler_operator_ingest_publication_part_seconds",
+            "Seconds of publications, by the part in which the database was; reading: it waited for the file",
+            self.spent.clone(),
+        );
+        registry.register(
+            "prowler_operator_ingest_reading_seconds",
+            "Seconds in which files were read, without those in which the database was waited for",
+            self.reading_seconds.clone(),
+        );
+        registry.register(
             "prowler_operator_ingest_spool_bytes",
             "Bytes of bodies in the spool",
             self.spool_bytes.clone(),
@@ -82,6 +107,13 @@ impl ServerMetrics {
             "Answers to uploads, by the reason they gave",
             self.uploads.clone(),
         );
+    }
+
+    /// A publication was in this part for so long.
+    pub fn spent(&self, part: &'static str, time: Duration) {
+        self.spent
+            .get_or_create(&InPart { part })
+            .inc_by(time.as_secs_f64());
     }
 
     /// An upload was answered; `outcome` is the answer's reason.

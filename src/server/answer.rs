@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::reason::Reason;
-use crate::ingest::{Outcome, Wait};
+use crate::ingest::{Outcome, Published, Wait};
 use crate::store::StoreError;
 use crate::store::publication::Standing;
 
@@ -83,10 +83,11 @@ impl Answer {
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Published {
+            Outcome::Published(Published {
                 findings,
                 quarantined,
-            } => Self::new(
+                ..
+            }) => Self::new(
                 StatusCode::OK,
                 Reason::Completed.as_str(),
                 format!("{findings} findings are published, {quarantined} records were set aside."),

@@ -21,9 +21,9 @@ use super::turns::{Ticket, Tickets, Turns};
 use crate::domain::clock::Clock;
 use crate::domain::reason::Reason;
 use crate::ingest::spool::{Encoding, Spool, SpoolError, Spooled};
-use crate::ingest::{self, Outcome};
+use crate::ingest::{self, Outcome, Published};
 use crate::metrics::server::ServerMetrics;
-use crate::store::publication::{self, Attempt, Standing};
+use crate::store::publication::{self, Attempt, Part, Standing};
 use crate::store::{Store, StoreError};
 
 /// What is thrown away of a body nobody asked for, so that its sender reads the answer.
@@ -269,21 +269,20 @@ impl App {
         } = attempt;
         match outcome {
             Ok(outcome) => {
-                if let Outcome::Published {
-                    findings,
-                    quarantined,
-                } = outcome
-                {
-                    self.metrics.findings.inc_by(findings.unsigned_abs());
-                    self.metrics.set_aside.inc_by(quarantined);
-                    self.metrics.publication_seconds.observe(seconds);
+                if let Outcome::Published(published) = &outcome {
+                    let Published {
+                        findings,
+                        quarantined,
+                        ..
+                    } = *published;
+                    self.count(published, seconds);
                     tracing::info!(
                         %tenant, %scan, attempt = number, findings, quarantined, bytes, seconds,
                         "published"
                     );
                     return outcome.into();
                 }
-                if outcome == Outcome::Closed(Standing::ProviderDeleted)
+                if let Outcome::Closed(Standing::ProviderDeleted) = outcome
                     && let Err(error) =
                         publication::cancel_deleted(&self.store, attempt, self.clock.now()).await
                 {
@@ -297,6 +296,21 @@ impl App {
                 answer
             }
             Err(error) => store_failed(&error, Some(attempt)),
+        }
+    }
+}
+
+impl App {
+    fn count(&self, published: &Published, seconds: f64) {
+        let metrics = &self.metrics;
+        metrics.findings.inc_by(published.findings.unsigned_abs());
+        metrics.set_aside.inc_by(published.quarantined);
+        metrics.publication_seconds.observe(seconds);
+        metrics
+            .reading_seconds
+            .inc_by(published.reading.as_secs_f64());
+        for part in Part::ALL {
+            metrics.spent(part.as_str(), published.spent.on(part));
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{StoreError, TenantTx};
 
 /// Signature, flags and extension length.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// Bytes sent at once.
+const PART: usize = 64 * 1024;
 /// Seconds from the Unix epoch to that of Postgres.
 const EPOCH: i64 = 946_684_800;
 /// `pg_type.oid` of `text`.
@@ -153,7 +155,10 @@ impl Rows {
         self.bytes.extend_from_slice(&(-1_i16).to_be_bytes());
         let statement = format!("copy pg_temp.{table} from stdin (format binary)");
         let mut copy = tx.conn().copy_in_raw(&statement).await?;
-        copy.send(self.bytes).await?;
+        // In parts, so that the server takes in one while the next is on its way.
+        for part in self.bytes.chunks(PART) {
+            copy.send(part).await?;
+        }
         copy.finish().await?;
         Ok(())
     }

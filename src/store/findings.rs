@@ -11,12 +11,17 @@ use jiff_sqlx::ToSqlx as _;
 use uuid::Uuid;
 
 use super::copy::Rows;
+use super::spent::{Part, Spent};
 use super::{StoreError, TenantTx, tags};
 use crate::domain::finding::{Delta, Finding, MUTED_BY_MUTELIST, Resource};
 use crate::domain::ids::{ProviderId, ScanId};
 use crate::domain::inventory::{Digest, Tally};
 
+/// What is staged is sorted in memory, and more than that, which is rare, on disk. Each statement
+/// runs over some thousand rows that have no statistics: compiling it takes longer than it saves.
 const STAGES: &str = "
+set local work_mem = '32MB';
+set local jit = off;
 create temporary table staged_findings (
     id uuid, resource_id uuid, uid text, check_id text, check_sha256 bytea, status text,
     status_extended text, severity text, delta text, muted boolean, first_seen_at timestamptz,
@@ -197,6 +202,7 @@ pub(super) async fn insert_batch(
     tx: &mut TenantTx,
     owner: &Owner,
     batch: Batch,
+    spent: &mut Spent,
 ) -> Result<(), StoreError> {
     let Batch {
         findings,
@@ -210,9 +216,11 @@ pub(super) async fn insert_batch(
     tag_mappings.send(tx, "staged_tag_mappings").await?;
     checks.send(tx, "staged_checks").await?;
     if findings.count() == 0 {
+        spent.end(Part::Copy);
         return Ok(());
     }
     findings.send(tx, "staged_findings").await?;
+    spent.end(Part::Copy);
     let tenant = tx.tenant().0;
     sqlx::query(
         "insert into findings (tenant_id, id, scan_id, provider_id, uid, check_id, check_sha256,
@@ -232,6 +240,7 @@ pub(super) async fn insert_batch(
     .bind(MUTED_BY_MUTELIST)
     .execute(tx.conn())
     .await?;
+    spent.end(Part::Findings);
     sqlx::query(
         "insert into resource_finding_mappings (tenant_id, resource_id, finding_id)
          select $1, resource_id, id from pg_temp.staged_findings where resource_id is not null",
@@ -239,10 +248,12 @@ pub(super) async fn insert_batch(
     .bind(tenant)
     .execute(tx.conn())
     .await?;
+    spent.end(Part::Mappings);
     // Made in this transaction, so emptied in place, without a trace in the catalogue.
     sqlx::raw_sql("truncate pg_temp.staged_findings")
         .execute(tx.conn())
         .await?;
+    spent.end(Part::Copy);
     Ok(())
 }
 

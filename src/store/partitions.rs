@@ -137,6 +137,8 @@ async fn ensure(
              including storage including comments)"
         ),
         format!("select protect('{partition}')"),
+        // Migration 17 says why.
+        format!("alter table {partition} alter column tenant_id set statistics 0"),
         format!(
             "alter table {table} attach partition {partition} \
              for values from ('{lower}') to ('{upper}')"

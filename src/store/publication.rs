@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::findings::{self, Batch, Owner};
 use super::quarantine::{self, Quarantine};
 use super::scans::Counts;
+pub use super::spent::{Part, Spent};
 pub use super::standing::{Account, Attempt, Standing, Unrecorded, standing, unrecorded};
 use super::standing::{locked, standing as look};
 use super::{Store, StoreError, TenantTx, partitions, past};
@@ -41,6 +42,7 @@ pub struct Publication {
     tx: TenantTx,
     attempt: Attempt,
     owner: Owner,
+    spent: Spent,
 }
 
 /// What a whole file adds up to.
@@ -59,6 +61,7 @@ impl Publication {
         attempt: &Attempt,
         now: Timestamp,
     ) -> Result<Begun, StoreError> {
+        let mut spent = Spent::begin();
         let mut tx = store.tenant(attempt.tenant).await?;
         let account = match look(&mut tx, attempt).await? {
             Standing::Open(account) => account,
@@ -83,9 +86,11 @@ impl Publication {
         if !partitions::month_exists(&mut tx, attempt.scan).await? {
             return Ok(Begun::MonthMissing);
         }
+        findings::stage(&mut tx).await?;
+        spent.end(Part::Begin);
         let history = past::load_history(&mut tx, account.provider).await?;
         let inventory = past::load_inventory(&mut tx, account.provider).await?;
-        findings::stage(&mut tx).await?;
+        spent.end(Part::Past);
         let owner = Owner {
             scan: attempt.scan,
             provider: account.provider,
@@ -95,6 +100,7 @@ impl Publication {
             tx,
             attempt: attempt.clone(),
             owner,
+            spent,
         };
         Ok(Begun::Open(
             Box::new(publication),
@@ -106,7 +112,8 @@ impl Publication {
 
     /// Adds a batch.
     pub async fn add(&mut self, batch: Batch) -> Result<(), StoreError> {
-        findings::insert_batch(&mut self.tx, &self.owner, batch).await
+        self.spent.end(Part::Reading);
+        findings::insert_batch(&mut self.tx, &self.owner, batch, &mut self.spent).await
     }
 
     /// Gives it up, and waits until the account is free for the next.
@@ -117,10 +124,14 @@ impl Publication {
 
     /// Takes back of findings that were added that they changed.
     pub async fn unchanged(&mut self, findings: &[Uuid]) -> Result<(), StoreError> {
-        findings::set_unchanged(&mut self.tx, findings).await
+        self.spent.end(Part::Reading);
+        findings::set_unchanged(&mut self.tx, findings).await?;
+        self.spent.end(Part::Findings);
+        Ok(())
     }
 
-    /// Completes the scan and commits. Anything but [`Standing::Published`] left no trace.
+    /// Completes the scan and commits, and says where the time went. Anything but
+    /// [`Standing::Published`] left no trace.
     ///
     /// After an error it is unknown whether the commit happened: look again.
     pub async fn finish(
@@ -129,13 +140,15 @@ impl Publication {
         quarantine: &Quarantine,
         tallies: impl Iterator<Item = Tally>,
         history: History,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<(Standing, Spent), StoreError> {
         match locked(&mut self.tx, &self.attempt).await? {
             Standing::Open(_) => {}
-            closed => return Ok(closed),
+            closed => return Ok((closed, self.spent)),
         }
         findings::insert_staged(&mut self.tx, &self.owner, tallies).await?;
+        self.spent.end(Part::Resources);
         past::save_history(&mut self.tx, self.owner.provider, history).await?;
+        self.spent.end(Part::History);
         let counts = serde_json::to_value(totals.counts)
             .map_err(|_| StoreError::inconsistent("scans", "counts", self.attempt.scan))?;
         sqlx::query!(
@@ -157,7 +170,8 @@ impl Publication {
         let (scan, attempt) = (self.attempt.scan, self.attempt.attempt);
         quarantine::store(&mut self.tx, scan, attempt, quarantine).await?;
         self.tx.commit().await?;
-        Ok(Standing::Published)
+        self.spent.end(Part::Commit);
+        Ok((Standing::Published, self.spent))
     }
 }
 

@@ -109,9 +109,29 @@ pub async fn retire(tx: &mut TenantTx) -> Result<bool, StoreError> {
     Ok(done.rows_affected() > 0)
 }
 
-/// Removes the tenant's row; what is left of small tables goes with it.
+/// Removes the tenant's row; what is left of small tables goes with it. Refused while a provider is
+/// left, on whose rows others hang that no reference would take along.
 pub async fn remove(tx: &mut TenantTx) -> Result<(), StoreError> {
-    sqlx::query!("delete from tenants where id = $1", tx.tenant().0)
+    let tenant = tx.tenant();
+    // Nobody adds a provider after this: that takes a lock on the same row.
+    sqlx::query!("select id from tenants where id = $1 for update", tenant.0)
+        .fetch_optional(tx.conn())
+        .await?;
+    let left = sqlx::query_scalar!(
+        r#"select count(*) as "left!" from providers where tenant_id = $1"#,
+        tenant.0,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    if left > 0 {
+        return Err(StoreError::Refused(format!(
+            "tenant {tenant} still has {left} providers; its row is kept until theirs are gone"
+        )));
+    }
+    sqlx::query!("delete from resource_tags where tenant_id = $1", tenant.0)
+        .execute(tx.conn())
+        .await?;
+    sqlx::query!("delete from tenants where id = $1", tenant.0)
         .execute(tx.conn())
         .await?;
     Ok(())

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use prowler_operator::domain::ids::{ScanId, TenantId};
 use prowler_operator::domain::uuid7::datetime_to_uuid7;
 use prowler_operator::store::{StoreError, partitions};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::db::{Db, run};
@@ -141,4 +142,101 @@ async fn a_locked_table_is_not_waited_for_and_the_next_call_goes_on() {
         .await
         .unwrap();
     assert_eq!(made.len(), 2);
+}
+
+#[tokio::test]
+async fn no_table_and_no_partition_has_statistics_of_tenants() {
+    let db = Db::new().await;
+    partitions::ensure_months(&db.admin().await, at("2026-11-15T00:00:00Z"), 1)
+        .await
+        .unwrap();
+    let mut conn = db.admin_conn().await;
+    let tables: Vec<(String, Option<i32>)> = sqlx::query_as(
+        "select c.relname::text, nullif(a.attstattarget, -1)::integer from pg_class c
+         join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+         where c.relnamespace = 'prowler'::regnamespace and c.relkind in ('r', 'p')",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert!(tables.len() > 20, "{tables:?}");
+    for (table, statistics) in tables {
+        assert_eq!(
+            statistics,
+            Some(0),
+            "alter table {table} alter column tenant_id set statistics 0"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_came_after_the_statistics_is_read_by_the_keys() {
+    let db = Db::new().await;
+    partitions::ensure_months(&db.admin().await, at("2026-11-15T00:00:00Z"), 1)
+        .await
+        .unwrap();
+    let mut conn = db.admin_conn().await;
+    let mut load = async |tenant: u128, day: u32| {
+        let scan = datetime_to_uuid7(at(&format!("2026-11-{day}T00:00:00Z")), 0).unwrap();
+        let tenant = format!("'{}'", Uuid::from_u128(tenant));
+        let sql = format!(
+            "insert into tenants (id, name) values ({tenant}, {tenant});
+             insert into providers (tenant_id, id, provider, uid) values ({tenant}, {tenant}, 'aws', '123456789012');
+             insert into findings (tenant_id, id, scan_id, provider_id, uid, check_id, check_sha256,
+               status, severity, first_seen_at)
+             select {tenant}::uuid, ('{prefix}' || lpad(to_hex(n), 12, '0'))::uuid, '{scan}', {tenant}::uuid, n::text,
+               'c', '', 'FAIL', 'low', now() from generate_series(1, 20000) n;
+             insert into resource_finding_mappings (tenant_id, resource_id, finding_id)
+             select {tenant}::uuid, md5((n % 2000)::text)::uuid, ('{prefix}' || lpad(to_hex(n), 12, '0'))::uuid
+             from generate_series(1, 20000) n;
+             insert into resources (tenant_id, id, provider_id, uid, digest)
+             select {tenant}::uuid, md5(n::text)::uuid, {tenant}::uuid, n::text, '' from generate_series(0, 1999) n;",
+            prefix = &scan.to_string()[..24],
+        );
+        run(&mut conn, &sql).await;
+        scan
+    };
+    load(1, 10).await;
+    run(&mut db.superuser_conn().await, "analyze").await;
+    let scan = load(2, 20).await;
+    let (first, last) = prowler_operator::domain::uuid7::finding_ids(ScanId(scan));
+    let tenant = Uuid::from_u128(2);
+    let mut user = db.user_conn().await;
+    run(
+        &mut user,
+        &format!("select set_config('api.tenant_id', '{tenant}', false)"),
+    )
+    .await;
+    let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "explain (analyze, costs off, timing off, summary off)
+         select f.id, r.name from active_findings f
+         join resource_finding_mappings m on m.tenant_id = '{tenant}' and m.finding_id = f.id
+         join active_resources r on r.tenant_id = '{tenant}' and r.id = m.resource_id
+         where f.tenant_id = '{tenant}' and f.scan_id = '{scan}'
+           and f.id between '{first}' and '{last}' and f.status = 'FAIL'
+         order by f.id limit 50"
+    )))
+    .fetch_all(&mut user)
+    .await
+    .unwrap();
+    let plan = plan.join("\n");
+    for index in [
+        "findings_2026_nov_pkey",
+        "resource_finding_mappings_2026_nov_pkey",
+        "resources_pkey",
+    ] {
+        assert!(plan.contains(index), "{plan}");
+    }
+    // Rows of each step, `rows=50 loops=1`: none goes through all there are.
+    for line in plan.lines() {
+        let of = |name: &str| {
+            let rest = line.split_once(name)?.1;
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse::<u64>()
+                .ok()
+        };
+        let rows = of("rows=").unwrap_or(0) * of("loops=").unwrap_or(1);
+        assert!(rows <= 100, "{line}\n{plan}");
+    }
 }

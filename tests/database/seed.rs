@@ -14,7 +14,10 @@ const OVERRIDES: [(&str, &str, &str); 1] = [("schedules", "interval_seconds", "3
 
 /// References that views join by and no foreign key holds: (table, target, column). The first
 /// column on both sides is the tenant, the second of the target its id.
-const UNCHECKED: [(&str, &str, &str); 1] = [("findings", "providers", "provider_id")];
+const UNCHECKED: [(&str, &str, &str); 2] = [
+    ("findings", "providers", "provider_id"),
+    ("resources", "providers", "provider_id"),
+];
 
 /// A relation of schema `prowler` that holds or shows rows.
 #[derive(Debug, Clone, sqlx::FromRow)]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use prowler_operator::ingest::Outcome;
+use prowler_operator::ingest::{Outcome, Published};
 use prowler_operator::store::publication::Standing;
 
 use crate::support::mutation::{Run, read};
@@ -35,10 +35,11 @@ async fn whatever_a_file_holds_it_is_stored_or_refused_and_every_record_accounte
         let (state, reason, findings, aside, told) = stored.into_iter().next().unwrap();
         assert_eq!(aside, i64::from(told), "{context}");
         match &outcome {
-            Outcome::Published {
+            Outcome::Published(Published {
                 findings: published,
                 quarantined,
-            } => {
+                ..
+            }) => {
                 assert_eq!(state, "completed", "{context}");
                 assert_eq!(findings, *published, "{context}");
                 assert_eq!(aside.unsigned_abs(), *quarantined, "{context}");

@@ -1,12 +1,35 @@
-//! What the server holds of a file does not grow with it: a sample in every run, and 2 GB with `SOAK=1`.
+//! What the server and `upload` hold of a file does not grow with it, nor with the number of files:
+//! a sample in every run, and 2 GB with `SOAK=1`.
 
-use crate::site::Site;
-use crate::support::ocsf::{Shape, file, record, write_large};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
+use futures::future::join_all;
+
+use crate::site::{Site, memory};
+use crate::support::ocsf::{ACCOUNT, Shape, file, record, write_large};
+use crate::world::World;
+
+/// MiB that `upload` may have resident, and how many of them are the program itself as it is
+/// released: in tests it is not optimised, and twice as large.
+const UPLOAD: u64 = 32;
+const PROGRAM: u64 = 16;
+/// Scans that end at one time: as many as run at once unless the chart is told otherwise.
+const AT_ONCE: usize = 20;
 /// MiB over idle that publishing may take, beside [`PER_FINDING`].
 const OVER_IDLE: u64 = 64;
 /// Bytes for each finding that the account then has: what a next scan compares with.
 const PER_FINDING: u64 = 128;
+
+/// Of a large file.
+fn findings() -> usize {
+    if std::env::var_os("SOAK").is_some() {
+        280_000
+    } else {
+        18_000
+    }
+}
 
 /// Counts what goes through it.
 struct Counting<W>(W, u64);
@@ -24,8 +47,7 @@ impl<W: std::io::Write> std::io::Write for Counting<W> {
 
 #[tokio::test]
 async fn memory_does_not_grow_with_the_file() {
-    let soak = std::env::var_os("SOAK").is_some();
-    let findings = if soak { 280_000 } else { 18_000 };
+    let findings = findings();
     let site = Site::new().await;
     let small = site.running().await;
     let (status, ..) = site.send(&small.token, &file(&[record("c", "a")])).await;
@@ -52,5 +74,101 @@ async fn memory_does_not_grow_with_the_file() {
     let all = site.world.count("findings").await;
     assert_eq!(all, i64::try_from(findings).unwrap() + 1);
     let known = PER_FINDING * findings as u64 / (1 << 20);
+    assert!(peak <= idle + OVER_IDLE + known, "{idle} {peak}");
+}
+
+#[tokio::test]
+async fn an_upload_holds_little_of_its_file() {
+    let site = Site::new().await;
+    let running = site.running().await;
+    let (mut command, place) = site.upload_command(&running.token, None);
+    let path = place.join("scan.ocsf.json");
+    let shape = Shape::of(findings());
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    write_large(&mut file, shape, 0).unwrap();
+    drop(file);
+    // The file in its time, and then the answer: the server publishes first.
+    command.env("UPLOAD_DEADLINE_SECONDS", "600");
+    let mut process = command.spawn().unwrap();
+    let mut most = 0;
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        let of = |field| memory(process.id(), field).unwrap_or_default();
+        most = most.max(of("VmHWM:").saturating_sub(of("RssFile:")));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(status.success(), "{}", text(&place.join("log")));
+    let megabytes = std::fs::metadata(&path).unwrap().len() / 1_000_000;
+    println!("{megabytes} MB sent, {most} MiB besides the program");
+    let all = site.world.count("findings").await;
+    assert_eq!(all, i64::try_from(shape.findings).unwrap());
+    assert!((1..=UPLOAD - PROGRAM).contains(&most), "{most} MiB");
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn twenty_scans_that_end_at_once_are_published_within_the_bounds() {
+    const FINDINGS: usize = 500;
+    const POOL: i64 = 3;
+    let settings = [("DATABASE_POOL_SIZE", "3"), ("MAX_PUBLICATIONS", "2")];
+    let mut site = Site::with(World::new().await, &settings).await;
+    let mut out = Vec::new();
+    write_large(&mut out, Shape::of(FINDINGS), 0).unwrap();
+    let template = String::from_utf8(out).unwrap();
+    let mut scans = Vec::new();
+    for number in 0..AT_ONCE {
+        let account = format!("{number:012}");
+        site.world.go_on_with("aws", &account).await;
+        let running = site.running().await;
+        let file = template.replace(ACCOUNT, &account).into_bytes();
+        scans.push((running, file));
+    }
+    let idle = site.memory("VmRSS:");
+
+    let (most, widest) = (AtomicI64::new(0), AtomicI64::new(0));
+    let uploads = join_all(
+        scans
+            .iter()
+            .map(|(running, file)| site.upload(&running.token, Some(file))),
+    );
+    let watching = async {
+        loop {
+            let server = "pg_stat_activity
+                 where application_name like 'server:%' and datname = current_database()";
+            most.fetch_max(site.world.count(server).await, Ordering::Relaxed);
+            let (_, metrics) = site.health("/metrics").await.unwrap();
+            let publishing =
+                crate::support::metrics::value(&metrics, "prowler_operator_ingest_publishing");
+            #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+            widest.fetch_max(publishing.unwrap() as i64, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let uploaded = tokio::select! {
+        uploaded = uploads => uploaded,
+        () = watching => unreachable!(),
+    };
+    for one in &uploaded {
+        assert_eq!(one.code, 0, "{}", one.left);
+    }
+    for (running, _) in &scans {
+        let here = format!("findings where scan_id = '{}'", running.attempt.scan);
+        let all = site.world.count(&here).await;
+        assert_eq!(all, i64::try_from(FINDINGS).unwrap());
+    }
+    let (most, widest) = (most.into_inner(), widest.into_inner());
+    let peak = site.memory("VmHWM:");
+    println!(
+        "{AT_ONCE} scans at once: {widest} published at once, {most} connections, \
+         {idle} MiB idle, {peak} MiB at most"
+    );
+    assert_eq!(widest, 2, "published at once");
+    assert!((1..=POOL).contains(&most), "{most} connections");
+    let known = PER_FINDING * (FINDINGS * AT_ONCE) as u64 / (1 << 20);
     assert!(peak <= idle + OVER_IDLE + known, "{idle} {peak}");
 }

@@ -450,7 +450,7 @@ async fn history(accounts: &mut [Account], seed: u64) -> usize {
         } else {
             let outcome = account.world.publish(&attempt, &bytes).await;
             assert!(
-                matches!(outcome, Outcome::Published { .. }),
+                matches!(outcome, Outcome::Published(_)),
                 "{outcome:?}\n{story:#?}"
             );
             account

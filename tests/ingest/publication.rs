@@ -578,7 +578,7 @@ async fn two_uploads_of_one_attempt_at_once_publish_once() {
         world.publish(&attempt, &file),
         world.publish(&attempt, &file)
     );
-    let published = |outcome: &Outcome| matches!(outcome, Outcome::Published { .. });
+    let published = |outcome: &Outcome| matches!(outcome, Outcome::Published(_));
     assert_eq!(
         i32::from(published(&one)) + i32::from(published(&two)),
         1,
@@ -754,7 +754,7 @@ async fn a_tag_in_use_again_is_not_removed_with_another_provider() {
         deletion::step(&world.store, world.tenant, doomed).await
     };
     let (published, removed) = tokio::join!(world.publish(&attempt, &with_tag), removal);
-    assert!(matches!(published, Outcome::Published { .. }));
+    assert!(matches!(published, Outcome::Published(_)));
     let removed = removed.unwrap();
     assert_eq!((removed.busy, removed.done), (true, false));
     let carried = "resource_tag_mappings m join resource_tags t on t.id = m.tag_id";

@@ -197,12 +197,10 @@ impl Site {
         Some((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    /// A value of the server's `/proc/…/status` in MiB, `VmRSS:` or `VmHWM:`.
+    /// MiB of the server's memory, `VmRSS:` or `VmHWM:`.
     pub fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(self.proc("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.unwrap().split_whitespace().next().unwrap();
-        kib.parse::<u64>().unwrap() / 1024
+        let process = self.process.lock().unwrap();
+        memory(process.as_ref().unwrap().id(), field).unwrap()
     }
 
     /// File descriptors that the server has open.
@@ -468,6 +466,14 @@ impl Drop for Site {
             self.assert_no_token(&self.log());
         }
     }
+}
+
+/// A value of a process's `/proc/…/status` in MiB, as `VmRSS:`; nothing of one that has ended.
+pub fn memory(process: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 /// Waits until there is an answer.

@@ -53,7 +53,6 @@ impl World {
             .await
             .unwrap();
         let tenant = TenantId(SystemClock.uuid7());
-        let provider = ProviderId(SystemClock.uuid7());
         let mut conn = db.admin_conn().await;
         sqlx::query("insert into tenants (id, name) values ($1, $2)")
             .bind(tenant.0)
@@ -61,14 +60,7 @@ impl World {
             .execute(&mut conn)
             .await
             .unwrap();
-        sqlx::query("insert into providers (tenant_id, id, provider, uid) values ($1, $2, $3, $4)")
-            .bind(tenant.0)
-            .bind(provider.0)
-            .bind(kind)
-            .bind(uid)
-            .execute(&mut conn)
-            .await
-            .unwrap();
+        let provider = account(&mut conn, tenant, kind, uid).await;
         let dir = tempfile::tempdir().unwrap();
         Self {
             spool: Spool::open(dir.path().to_owned(), LIMITS).unwrap(),
@@ -80,6 +72,14 @@ impl World {
             provider,
             namespace: "team-a".to_owned(),
         }
+    }
+
+    /// Goes on with another account of the tenant.
+    pub async fn go_on_with(&mut self, kind: &str, uid: &str) {
+        let mut owner = self.owner().await;
+        let provider = account(owner.as_mut().unwrap(), self.tenant, kind, uid).await;
+        drop(owner);
+        self.provider = provider;
     }
 
     /// A scan whose first attempt runs in a Job.
@@ -144,7 +144,7 @@ impl World {
     pub async fn scan_and_publish(&self, file: &[u8]) -> Attempt {
         let attempt = self.scan().await;
         let outcome = self.publish(&attempt, file).await;
-        assert!(matches!(outcome, Outcome::Published { .. }), "{outcome:?}");
+        assert!(matches!(outcome, Outcome::Published(_)), "{outcome:?}");
         attempt
     }
 
@@ -248,4 +248,17 @@ impl World {
     pub fn id(&self) -> Uuid {
         self.tenant.0
     }
+}
+
+async fn account(conn: &mut PgConnection, tenant: TenantId, kind: &str, uid: &str) -> ProviderId {
+    let provider = ProviderId(SystemClock.uuid7());
+    sqlx::query("insert into providers (tenant_id, id, provider, uid) values ($1, $2, $3, $4)")
+        .bind(tenant.0)
+        .bind(provider.0)
+        .bind(kind)
+        .bind(uid)
+        .execute(conn)
+        .await
+        .unwrap();
+    provider
 }
