@@ -29,9 +29,9 @@ use crate::store::quarantine::Quarantine;
 use crate::store::scans::Counts;
 
 /// Findings of a batch: memory grows with it, and beyond some thousands speed does not.
-const BATCH_FINDINGS: usize = 4000;
+const BATCH_FINDINGS: usize = 8000;
 /// Bytes of a batch; reached first where records are large.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 6 * 1024 * 1024;
 /// Tags remembered as told: about 1 MiB.
 const TAGS_REMEMBERED: usize = 50_000;
 
