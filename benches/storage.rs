@@ -34,11 +34,8 @@ use publisher::Order;
 
 /// What the budget allows for a finding, in bytes.
 const BUDGET: f64 = 1500.0;
-/// File, type and uid of the account.
-const FILES: [(&str, &str, &str); 2] = [
-    ("kubernetes", "kubernetes", "in-cluster"),
-    ("aws", "aws", "123456789012"),
-];
+/// Type and uid of the account.
+const ACCOUNTS: [(&str, &str); 2] = [("kubernetes", "prowler-local"), ("aws", "123456789012")];
 
 fn main() {
     publisher::main(run());
@@ -52,7 +49,7 @@ async fn run() {
     );
     println!("|---|---|---|---|---|");
     let mut parts = Vec::new();
-    for (name, kind, uid) in FILES {
+    for (name, uid) in ACCOUNTS {
         let dir = tempfile::tempdir().unwrap();
         let (file, bytes) = write(dir.path(), name, findings);
         let database = db::Db::durable().await;
@@ -60,7 +57,7 @@ async fn run() {
             .await
             .unwrap();
         let mut conn = database.superuser_conn().await;
-        let account = Account::of(kind, uid, &mut conn).await;
+        let account = Account::of(name, uid, &mut conn).await;
         let mut sizes = vec![Sizes::now(&mut conn).await];
         for _ in 0..2 {
             let attempt = account.scan(&mut conn).await;
@@ -106,8 +103,7 @@ async fn run() {
 
 /// Copies of the real findings, as many as wanted, compressed as `upload` does; the bytes before.
 fn write(dir: &Path, name: &str, findings: usize) -> (std::path::PathBuf, usize) {
-    let text = std::fs::read(format!("tests/fixtures/{name}.ocsf.json")).unwrap();
-    let real: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    let real = real(name);
     let copies: Vec<Value> = (0..findings)
         .map(|number| copy(&real[number % real.len()], number / real.len()))
         .collect();
@@ -115,6 +111,18 @@ fn write(dir: &Path, name: &str, findings: usize) -> (std::path::PathBuf, usize)
     let path = dir.join("copies.zst");
     std::fs::write(&path, zstd::encode_all(&whole[..], 3).unwrap()).unwrap();
     (path, whole.len())
+}
+
+/// What the newest of the releases kept among the fixtures found.
+fn real(name: &str) -> Vec<Value> {
+    let fixtures = std::fs::read_dir("tests/fixtures/real").unwrap();
+    let paths = fixtures.map(|entry| entry.unwrap().path());
+    let newest = paths.filter(|path| {
+        let file = path.file_name().unwrap().to_string_lossy();
+        file.starts_with(name) && file.ends_with(".zst")
+    });
+    let text = std::fs::read(newest.max().unwrap()).unwrap();
+    serde_json::from_slice(&zstd::decode_all(&text[..]).unwrap()).unwrap()
 }
 
 /// The same finding about another resource.
