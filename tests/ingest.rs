@@ -20,6 +20,8 @@ mod memory;
 mod model;
 #[path = "ingest/outcomes.rs"]
 mod outcomes;
+#[path = "ingest/owners.rs"]
+mod owners;
 #[path = "ingest/publication.rs"]
 mod publication;
 #[path = "ingest/random_requests.rs"]

@@ -125,12 +125,9 @@ pub async fn remove(tx: &mut TenantTx) -> Result<(), StoreError> {
     .await?;
     if left > 0 {
         return Err(StoreError::Refused(format!(
-            "tenant {tenant} still has {left} providers; its row is kept until theirs are gone"
+            "tenant {tenant} still has providers ({left}); its row is kept until they are gone"
         )));
     }
-    sqlx::query!("delete from resource_tags where tenant_id = $1", tenant.0)
-        .execute(tx.conn())
-        .await?;
     sqlx::query!("delete from tenants where id = $1", tenant.0)
         .execute(tx.conn())
         .await?;

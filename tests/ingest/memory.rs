@@ -1,11 +1,13 @@
 //! What the server and `upload` hold of a file does not grow with it, nor with the number of files:
 //! a sample in every run, and 2 GB with `SOAK=1`.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use serde_json::json;
 
 use crate::site::{Site, memory};
 use crate::support::ocsf::{ACCOUNT, Shape, file, record, write_large};
@@ -171,4 +173,47 @@ async fn twenty_scans_that_end_at_once_are_published_within_the_bounds() {
     assert!((1..=POOL).contains(&most), "{most} connections");
     let known = PER_FINDING * (FINDINGS * AT_ONCE) as u64 / (1 << 20);
     assert!(peak <= idle + OVER_IDLE + known, "{idle} {peak}");
+}
+
+/// A file of so many bytes without a finding in it, compressed.
+fn blank(bytes: u64) -> Vec<u8> {
+    let mut out = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let part = vec![b' '; 64 * 1024];
+    let mut left = bytes - 2;
+    out.write_all(b"[").unwrap();
+    while left > 0 {
+        let more = left.min(part.len() as u64);
+        out.write_all(&part[..usize::try_from(more).unwrap()])
+            .unwrap();
+        left -= more;
+    }
+    out.write_all(b"]").unwrap();
+    out.finish().unwrap()
+}
+
+#[tokio::test]
+async fn the_bound_of_a_file_holds_to_the_byte() {
+    // Soaking, with the bound that everybody has: 4 GiB.
+    let (bound, settings) = if std::env::var_os("SOAK").is_some() {
+        (4 << 30, vec![])
+    } else {
+        (32 << 20, vec![("MAX_FILE_BYTES", "32Mi")])
+    };
+    let site = Site::with(World::new().await, &settings).await;
+    for (bytes, status, reason) in [
+        (bound - 1, 200, "Completed"),
+        (bound, 413, "OutputTooLarge"),
+    ] {
+        let running = site.running().await;
+        let bearer = format!("Bearer {}", running.token);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-encoding", "zstd"),
+        ];
+        let (answered, _, answer) = site.post(&headers, &blank(bytes)).await;
+        assert_eq!((answered, &answer["reason"]), (status, &json!(reason)));
+        let stored = site.world.state(&running.attempt).await.1;
+        assert_eq!(stored.as_deref(), Some(reason), "{bytes}");
+    }
+    println!("{bound} bytes: {} MiB at most", site.memory("VmHWM:"));
 }
