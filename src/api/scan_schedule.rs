@@ -110,7 +110,7 @@ pub struct ScanScheduleSpec {
     ).message("schedule must be a cron expression of five fields: minute, hour, day of month, month, day of week; for example '0 2 * * *', or 'H H * * *' for once a day at a time of its own"))]
     pub schedule: Option<String>,
     /// Time between scans, for example `24h`, counted from the creation of the schedule. At
-    /// least one minute.
+    /// least what the installation allows: `schedules.minimumInterval` of the chart, 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = Rule::new(
@@ -220,6 +220,33 @@ pub struct ScanScheduleStatus {
     /// Due times that passed without a scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_count: Option<i64>,
+    /// How the last scan of each Provider ended: at most 50, those that did not end well first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["provider".into()]))]
+    pub last_results: Vec<LastResult>,
+    /// Results beyond those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results_not_shown: Option<i64>,
+}
+
+/// How the last scan that a schedule led to for a Provider ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastResult {
+    /// Name of the Provider.
+    #[schemars(length(max = 253))]
+    pub provider: String,
+    /// `completed`, `failed` or `cancelled`.
+    #[schemars(length(max = 32))]
+    pub state: String,
+    /// Why, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
 }
 
 status_ext!(ScanScheduleStatus);

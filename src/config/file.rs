@@ -7,10 +7,13 @@ mod pods;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use jiff::SignedDuration;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 pub use self::pods::{GKE_METADATA_SERVER, NetworkPolicy, Scanner, Upload};
 use crate::domain::quantity;
+use crate::domain::schedule::duration;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +44,9 @@ pub struct FileConfig {
     /// Seconds after which a finished Job goes at the latest.
     #[serde(default = "job_ttl")]
     pub job_ttl_seconds: i32,
+    /// What schedules may say.
+    #[serde(default)]
+    pub schedules: Schedules,
     /// Findings partitions made ahead.
     #[serde(default)]
     pub partitions: Partitions,
@@ -232,6 +238,32 @@ impl Default for Retry {
     }
 }
 
+/// What schedules may say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Schedules {
+    /// Least time between two due times of a schedule, such as `5m`.
+    #[serde(deserialize_with = "a_duration")]
+    pub minimum_interval: SignedDuration,
+}
+
+impl Default for Schedules {
+    fn default() -> Self {
+        Self {
+            minimum_interval: SignedDuration::from_mins(5),
+        }
+    }
+}
+
+fn a_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    duration(&text).ok_or_else(|| {
+        D::Error::custom(format!(
+            "{text:?} is no time: give hours, minutes and seconds, such as 5m or 1h30m"
+        ))
+    })
+}
+
 /// Findings partitions made ahead.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -311,6 +343,18 @@ impl FileConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_interval_of_schedules_is_a_duration() {
+        let parse = |schedules: &str| {
+            let text = format!("{{scanner: {{image: x}}, upload: {{image: y}}{schedules}}}");
+            FileConfig::parse(&text).map(|config| config.schedules.minimum_interval.as_secs())
+        };
+        assert_eq!(parse(""), Ok(300));
+        assert_eq!(parse(", schedules: {minimumInterval: 1h30m}"), Ok(5400));
+        let told = parse(", schedules: {minimumInterval: soon}").unwrap_err();
+        assert!(told.contains("\"soon\" is no time"), "{told}");
+    }
 
     #[test]
     fn a_default_above_its_ceiling_is_refused_with_both() {

@@ -5,6 +5,7 @@
 
 mod due;
 mod made;
+mod results;
 
 use std::time::Duration;
 
@@ -37,13 +38,18 @@ impl Reconcile for ScanSchedule {
             Err(waiting) => {
                 (status.schedule_id, status.next_schedule_time) = (None, None);
                 (status.active, status.providers) = (None, None);
+                (status.last_results, status.results_not_shown) = (Vec::new(), None);
                 return Ok(waiting);
             }
         };
         let id = cx.installation.schedule(&name);
         let now = cx.clock.now();
         // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
-        let mut violations = self.times(id, now).err().unwrap_or_default();
+        let least = cx.config.schedules.minimum_interval;
+        let mut violations = match self.times(id, now) {
+            Ok(schedule) => schedule.check_frequency(least).err().into_iter().collect(),
+            Err(violations) => violations,
+        };
         violations.extend(launch::excessive(self.spec.scan.as_ref(), &tenant, cx));
         if !violations.is_empty() {
             let mut tx = cx.store.tenant(tenant.id).await?;
@@ -73,7 +79,7 @@ impl Reconcile for ScanSchedule {
         };
         self.make_scans(&name, &tenant, id, cx).await?;
         self.expire_scans(&tenant, id, cx).await?;
-        self.describe(status, &tenant, id, next, chosen.len(), cx)
+        self.describe(status, &tenant, id, next, &chosen, cx)
             .await?;
 
         let pause = next.map(|next| pause_until(next, now));
@@ -187,16 +193,21 @@ impl ScanSchedule {
         tenant: &TenantView,
         id: ScheduleId,
         next: Option<Timestamp>,
-        providers: usize,
+        chosen: &[&Listed],
         cx: &Context,
     ) -> Result<(), Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
         let (active, last_successful) = schedules::activity(&mut tx, id).await?;
         let remembered = schedules::remembered(&mut tx, id).await?;
+        let ids: Vec<_> = chosen.iter().map(|provider| provider.id).collect();
+        let ended = schedules::last_ended(&mut tx, id, &ids).await?;
         drop(tx);
+        let (results, hidden) = results::shown(chosen, &ended);
+        status.last_results = results;
+        status.results_not_shown = i64::try_from(hidden).ok().filter(|hidden| *hidden > 0);
         status.schedule_id = Some(id.to_string());
         status.active = Some(active);
-        status.providers = i64::try_from(providers).ok();
+        status.providers = i64::try_from(chosen.len()).ok();
         status.last_schedule_time = remembered.last_slot.map(Time);
         status.next_schedule_time = next.map(Time);
         status.last_successful_time = last_successful.map(seconds).map(Time);

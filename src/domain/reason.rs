@@ -106,6 +106,7 @@ reasons! {
     RoleNotAllowedHere Stalled "The Role lies in a namespace in which roles do not count.",
     InvalidSchedule Stalled "The schedule cannot be read.",
     UnknownTimeZone Stalled "The time zone does not exist.",
+    TooFrequent Stalled "The schedule is due more often than the installation allows.",
     MissedSchedule Fine "A due time passed without a scan.",
     DuplicateIntegration Stalled "Another Integration sends the same findings to the same place.",
 

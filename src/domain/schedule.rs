@@ -31,7 +31,11 @@ pub struct Schedule {
 #[derive(Debug, Clone)]
 enum Times {
     /// At the times of cron expressions, in a time zone.
-    Cron { crons: Vec<Cron>, zone: TimeZone },
+    Cron {
+        crons: Vec<Cron>,
+        zone: TimeZone,
+        closest: SignedDuration,
+    },
     /// Each so often from an anchor on; the anchor is the first.
     Every {
         anchor: Timestamp,
@@ -83,15 +87,15 @@ impl Schedule {
         id: ScheduleId,
     ) -> Result<Self, Vec<Violation>> {
         let mut violations = Vec::new();
-        let crons = match crons(expression, id) {
-            Ok(crons) => crons,
+        let (crons, closest) = match crons(expression, id) {
+            Ok(found) => found,
             Err(why) => {
                 violations.push(Violation::new(
                     Reason::InvalidSchedule,
                     "spec.schedule",
                     format!("the schedule cannot be read: {why}"),
                 ));
-                Vec::new()
+                (Vec::new(), SignedDuration::ZERO)
             }
         };
         let zone = match zone {
@@ -111,7 +115,11 @@ impl Schedule {
         };
         if violations.is_empty() {
             Ok(Self {
-                times: Times::Cron { crons, zone },
+                times: Times::Cron {
+                    crons,
+                    zone,
+                    closest,
+                },
                 deadline: None,
             })
         } else {
@@ -135,6 +143,27 @@ impl Schedule {
                 "the interval must be hours, minutes and seconds, at least 1m, for example 24h or 1h30m",
             )]),
         }
+    }
+
+    /// Refuses a schedule of which two due times lie closer together than this. Of a cron expression
+    /// that is looked at by a clock that never jumps.
+    pub fn check_frequency(&self, least: SignedDuration) -> Result<(), Violation> {
+        let (field, closest) = match &self.times {
+            Times::Cron { closest, .. } => ("spec.schedule", *closest),
+            Times::Every { interval, .. } => ("spec.interval", *interval),
+        };
+        if closest >= least {
+            return Ok(());
+        }
+        Err(Violation::new(
+            Reason::TooFrequent,
+            field,
+            format!(
+                "due times are {} apart, and this installation allows none closer than {} (schedules.minimumInterval)",
+                words(closest),
+                words(least)
+            ),
+        ))
     }
 
     /// Due times older than this are missed for good. None: never.
@@ -183,7 +212,7 @@ impl Schedule {
     /// The first due time after `time`.
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.times {
-            Times::Cron { crons, zone } => {
+            Times::Cron { crons, zone, .. } => {
                 let time = whole_seconds(time).to_zoned(zone.clone());
                 crons
                     .iter()
@@ -204,7 +233,7 @@ impl Schedule {
     /// The last due time not after `time`.
     fn latest(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.times {
-            Times::Cron { crons, zone } => {
+            Times::Cron { crons, zone, .. } => {
                 let zoned = time.to_zoned(zone.clone());
                 crons
                     .iter()
@@ -284,16 +313,38 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
     (rest.is_empty() && !text.is_empty()).then(|| SignedDuration::from_secs(seconds))
 }
 
-fn crons(expression: &str, id: ScheduleId) -> Result<Vec<Cron>, String> {
+/// Hours, minutes and seconds as [`duration`] reads them.
+fn words(length: SignedDuration) -> String {
+    let seconds = length.as_secs();
+    let parts = [
+        ('h', seconds / 3600),
+        ('m', seconds / 60 % 60),
+        ('s', seconds % 60),
+    ];
+    let words: Vec<_> = parts
+        .into_iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(unit, number)| format!("{number}{unit}"))
+        .collect();
+    if words.is_empty() {
+        return "0s".to_owned();
+    }
+    words.concat()
+}
+
+/// Expressions to search, and how close together two due times may lie.
+fn crons(expression: &str, id: ScheduleId) -> Result<(Vec<Cron>, SignedDuration), String> {
     let parser = CronParser::builder()
         .seconds(Seconds::Disallowed)
         .year(Year::Disallowed)
         .build();
-    Fields::parse(expression, id.0.as_bytes())?
+    let fields = Fields::parse(expression, id.0.as_bytes())?;
+    let crons = fields
         .expressions()
         .iter()
         .map(|expression| parser.parse(expression).map_err(|error| error.to_string()))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok((crons, SignedDuration::from_mins(fields.closest().into())))
 }
 
 fn nth(anchor: Timestamp, interval: SignedDuration, n: i64) -> Option<Timestamp> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
-pub use self::history::{Busy, Expired, activity, busy, expired_scans};
+pub use self::history::{Busy, Ended, Expired, activity, busy, expired_scans, last_ended};
 pub use self::slots::{
     Claim, Claimed, SlotOfScan, awaited, claim, lapse, skip, slot_of_scan, unfulfilled,
     without_slot,

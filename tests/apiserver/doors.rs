@@ -192,7 +192,7 @@ async fn no_schedule_and_no_scan_is_a_way_around() {
     house.provider("production", aws(ACCOUNT, "keys")).await;
     for (n, (wish, says, cure)) in wishes().into_iter().enumerate() {
         let name = format!("around-{n}");
-        let schedule = json!({ "schedule": "* * * * *", "scan": wish,
+        let schedule = json!({ "schedule": "*/5 * * * *", "scan": wish,
                                "providerRefs": [{ "name": "production" }] });
         house
             .applies::<ScanSchedule>(&name, schedule)
@@ -249,7 +249,7 @@ async fn a_word_of_the_scope_that_looks_like_a_flag_is_refused_at_the_door() {
             let mut spec = aws(ACCOUNT, "keys");
             spec["scan"] = json!({ field: [word] });
             let scan = spec["scan"].clone();
-            let schedule = json!({ "schedule": "* * * * *", "scan": scan,
+            let schedule = json!({ "schedule": "*/5 * * * *", "scan": scan,
                                    "providerRefs": [{ "name": "production" }] });
             let once = json!({ "providerRef": { "name": "production" }, "scan": scan });
             for refused in [

@@ -329,7 +329,9 @@ pub fn by_meaning(kind: &str, sample: &Sample) -> Vec<Case> {
                 json!("Europe/Atlantis"),
                 "Failed UnknownTimeZone",
             ),
+            ("/schedule", json!("*/4 * * * *"), "Failed TooFrequent"),
             ("/interval", json!("1s"), "Failed "),
+            ("/interval", json!("4m59s"), "Failed TooFrequent"),
             ("/providerRefs", absent, "InProgress ProviderNotFound"),
         ],
         "Scan" => vec![(

@@ -396,3 +396,49 @@ async fn providers_are_chosen_by_label_and_missing_names_waited_for() {
     let made = made(&operator, &world).await;
     assert_eq!(made.iter().filter(|slot| slot.starts_with("q ")).count(), 1);
 }
+
+#[tokio::test]
+async fn the_last_result_of_each_provider_is_shown_and_the_newer_takes_the_place_of_the_older() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *", "concurrencyPolicy": "Allow" });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    assert_eq!(status(&operator, &world).await["lastResults"], Value::Null);
+    later(&operator, &world, QUARTER).await;
+    finish_all(&operator, &world).await;
+    operator.schedules_rest(&world).await;
+    let shown = status(&operator, &world).await;
+    let results: Vec<_> = shown["lastResults"].as_array().unwrap().clone();
+    let told = |one: &Value| format!("{} {}", one["provider"], one["state"]);
+    assert_eq!(
+        results.iter().map(told).collect::<Vec<_>>(),
+        [r#""p" "completed""#, r#""q" "completed""#]
+    );
+    let first = time(&results[0]["completedAt"]);
+
+    later(&operator, &world, QUARTER).await;
+    let cancelled = operator
+        .sql(
+            "select s.name from scans s join providers p on p.id = s.provider_id
+              where p.name = 'q' and s.state = 'available'",
+        )
+        .await;
+    operator
+        .patch::<Scan>(
+            &world.namespace,
+            &cancelled,
+            json!({ "spec": { "cancel": true } }),
+        )
+        .await;
+    finish_all(&operator, &world).await;
+    operator.schedules_rest(&world).await;
+    let shown = status(&operator, &world).await;
+    let results = shown["lastResults"].as_array().unwrap();
+    // What did not end well comes first.
+    assert_eq!(
+        results.iter().map(told).collect::<Vec<_>>(),
+        [r#""q" "cancelled""#, r#""p" "completed""#]
+    );
+    assert_eq!(results[0]["reason"], "Cancelled");
+    assert!(time(&results[1]["completedAt"]) > first, "{shown:#}");
+    assert_eq!(shown["resultsNotShown"], Value::Null);
+}

@@ -1,6 +1,8 @@
 //! The scans that a schedule led to: those that are not over, which its concurrency policy asks
 //! for, and those that are, of which the latest are kept as objects.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -41,6 +43,53 @@ pub async fn busy(
             provider: ProviderId(row.provider_id),
             scan: ScanId(row.id),
             queued: row.state == "available",
+        })
+        .collect())
+}
+
+/// How a scan ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// `completed`, `failed` or `cancelled`.
+    pub state: String,
+    /// Why, in a word.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+}
+
+/// How the last scan of this schedule ended for each of the providers that has had one.
+pub async fn last_ended(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    providers: &[ProviderId],
+) -> Result<BTreeMap<ProviderId, Ended>, StoreError> {
+    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    // One by one along the index: a schedule has more scans the longer it is there.
+    let rows = sqlx::query!(
+        r#"select p.id as "provider!", s.state, s.reason,
+             s.completed_at as "at: jiff_sqlx::Timestamp"
+           from unnest($3::uuid[]) as p (id)
+           cross join lateral (
+             select state, reason, completed_at from scans
+             where tenant_id = $1 and provider_id = p.id and schedule_id = $2
+               and state in ('completed', 'failed', 'cancelled')
+             order by inserted_at desc limit 1) s"#,
+        tx.tenant().0,
+        id.0,
+        &ids,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let ended = Ended {
+                state: row.state,
+                reason: row.reason,
+                at: row.at.map(jiff_sqlx::Timestamp::to_jiff),
+            };
+            (ProviderId(row.provider), ended)
         })
         .collect())
 }
