@@ -45,7 +45,7 @@ pub use self::error::StoreError;
 pub use self::schema::SchemaState;
 pub use self::tenant_tx::TenantTx;
 use crate::config::database::UserDatabaseArgs;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{ProviderId, TenantId};
 use crate::metrics::database::Pools;
 
 /// What an upsert did.
@@ -197,4 +197,9 @@ pub struct ScanOfJob {
     pub scan: crate::domain::ids::ScanId,
     /// The scan's present attempt.
     pub attempt: i32,
+}
+
+/// Ids as the database takes them.
+fn uuids(providers: &[ProviderId]) -> Vec<Uuid> {
+    providers.iter().map(|provider| provider.0).collect()
 }

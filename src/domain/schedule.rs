@@ -5,9 +5,11 @@
 //! comes twice in autumn counts once.
 
 mod fields;
+mod frequency;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, Unit};
 
@@ -315,21 +317,8 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
 
 /// Hours, minutes and seconds as [`duration`] reads them.
 fn words(length: SignedDuration) -> String {
-    let seconds = length.as_secs();
-    let parts = [
-        ('h', seconds / 3600),
-        ('m', seconds / 60 % 60),
-        ('s', seconds % 60),
-    ];
-    let words: Vec<_> = parts
-        .into_iter()
-        .filter(|(_, number)| *number > 0)
-        .map(|(unit, number)| format!("{number}{unit}"))
-        .collect();
-    if words.is_empty() {
-        return "0s".to_owned();
-    }
-    words.concat()
+    const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
+    PRINTER.duration_to_string(&length)
 }
 
 /// Expressions to search, and how close together two due times may lie.

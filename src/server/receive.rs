@@ -298,9 +298,7 @@ impl App {
             Err(error) => store_failed(&error, Some(attempt)),
         }
     }
-}
 
-impl App {
     fn count(&self, published: &Published, seconds: f64) {
         let metrics = &self.metrics;
         metrics.findings.inc_by(published.findings.unsigned_abs());

@@ -74,6 +74,32 @@ impl Demo {
         command
     }
 
+    /// What makes kubectl change an object.
+    pub fn merge_patch<'a>(
+        namespace: &'a str,
+        kind: &'a str,
+        name: &'a str,
+        patch: &'a str,
+    ) -> [&'a str; 9] {
+        [
+            "patch",
+            kind,
+            name,
+            "--namespace",
+            namespace,
+            "--type",
+            "merge",
+            "--patch",
+            patch,
+        ]
+    }
+
+    /// Cancels a Scan.
+    pub fn cancel(&self, namespace: &str, scan: &str) {
+        let patch = r#"{"spec": {"cancel": true}}"#;
+        self.kubectl(&Self::merge_patch(namespace, "prowlerscan", scan, patch));
+    }
+
     /// Runs kubectl, which must succeed.
     pub fn kubectl(&self, args: &[&str]) -> String {
         succeed(self.command(kubectl(), args))

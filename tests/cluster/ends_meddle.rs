@@ -83,21 +83,7 @@ fn delete(demo: &Demo, kind: &str, name: &str) {
 }
 
 fn cancel(demo: &Demo, scan: &str, seen: &Seen) -> bool {
-    with_pod(scan, "scan", seen, |_| {
-        let patch = r#"{"spec": {"cancel": true}}"#;
-        let args = [
-            "patch",
-            "prowlerscan",
-            scan,
-            "--namespace",
-            NAMESPACE,
-            "--type",
-            "merge",
-            "--patch",
-            patch,
-        ];
-        demo.kubectl(&args);
-    })
+    with_pod(scan, "scan", seen, |_| demo.cancel(NAMESPACE, scan))
 }
 
 /// A more important pod that does not run on a node beside the scan's, so that there is one way
@@ -220,17 +206,7 @@ fn policies() -> Vec<Value> {
 /// A finalizer that is left keeps its namespace.
 pub fn let_twin_go(demo: &Demo) {
     let patch = r#"{"metadata": {"finalizers": null}}"#;
-    let args = [
-        "patch",
-        "pod",
-        "twin",
-        "--namespace",
-        NAMESPACE,
-        "--type",
-        "merge",
-        "--patch",
-        patch,
-    ];
+    let args = Demo::merge_patch(NAMESPACE, "pod", "twin", patch);
     // It may be gone, and should be.
     output(demo.command(kubectl(), &args), "");
 }

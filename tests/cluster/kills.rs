@@ -331,17 +331,7 @@ fn a_kubelet_stops_and_the_account_is_free_within_120_seconds_of_its_last_heartb
     );
     assert!(free <= 120);
     drop(asleep);
-    demo.kubectl(&[
-        "patch",
-        "prowlerscan",
-        "lost",
-        "--namespace",
-        NAMESPACE,
-        "--type",
-        "merge",
-        "--patch",
-        r#"{"spec": {"cancel": true}}"#,
-    ]);
+    demo.cancel(NAMESPACE, "lost");
     wait_for("the node to come back", 120, || {
         let nodes = demo.list(&["nodes"]);
         (condition(&nodes[0], "Ready") == "True").then_some(())

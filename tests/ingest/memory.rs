@@ -2,7 +2,6 @@
 //! a sample in every run, and 2 GB with `SOAK=1`.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -61,12 +60,7 @@ async fn memory_does_not_grow_with_the_file() {
     write_large(&mut out, Shape::of(findings), 0).unwrap();
     let (body, bytes) = (out.0.finish().unwrap(), out.1);
     let running = site.running().await;
-    let bearer = format!("Bearer {}", running.token);
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-encoding", "zstd"),
-    ];
-    let (status, _, answer) = site.post(&headers, &body).await;
+    let (status, _, answer) = site.send_compressed(&running.token, &body).await;
     assert_eq!(status, 200, "{answer}");
     let peak = site.memory("VmHWM:");
     println!(
@@ -101,16 +95,13 @@ async fn an_upload_holds_little_of_its_file() {
         most = most.max(of("VmHWM:").saturating_sub(of("RssFile:")));
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert!(status.success(), "{}", text(&place.join("log")));
+    let log = std::fs::read_to_string(place.join("log")).unwrap();
+    assert!(status.success(), "{log}");
     let megabytes = std::fs::metadata(&path).unwrap().len() / 1_000_000;
     println!("{megabytes} MB sent, {most} MiB besides the program");
     let all = site.world.count("findings").await;
     assert_eq!(all, i64::try_from(shape.findings).unwrap());
     assert!((1..=UPLOAD - PROGRAM).contains(&most), "{most} MiB");
-}
-
-fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -205,12 +196,8 @@ async fn the_bound_of_a_file_holds_to_the_byte() {
         (bound, 413, "OutputTooLarge"),
     ] {
         let running = site.running().await;
-        let bearer = format!("Bearer {}", running.token);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-encoding", "zstd"),
-        ];
-        let (answered, _, answer) = site.post(&headers, &blank(bytes)).await;
+        let body = blank(bytes);
+        let (answered, _, answer) = site.send_compressed(&running.token, &body).await;
         assert_eq!((answered, &answer["reason"]), (status, &json!(reason)));
         let stored = site.world.state(&running.attempt).await.1;
         assert_eq!(stored.as_deref(), Some(reason), "{bytes}");

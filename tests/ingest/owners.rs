@@ -11,6 +11,19 @@ use crate::support::db::run;
 use crate::support::ocsf::{file, record};
 use crate::world::World;
 
+/// Marks the account as deleted, and its scans as over.
+const MARK: &str = "update providers set is_deleted = true, deleted_at = now();
+     update scans set holds_account = false, slot = null, queue_slot = null";
+
+/// Deletes all of an account that is marked.
+async fn delete(world: &World) {
+    while !deletion::step(&world.store, world.tenant, world.provider)
+        .await
+        .unwrap()
+        .done
+    {}
+}
+
 #[tokio::test]
 async fn a_deletion_waits_for_a_publication_that_is_about_to_commit_and_takes_its_rows_along() {
     let world = World::new().await;
@@ -28,21 +41,13 @@ async fn a_deletion_waits_for_a_publication_that_is_about_to_commit_and_takes_it
         })
         .await;
         let mut owner = world.conn().await;
-        let delete = run(
-            &mut owner,
-            "update providers set is_deleted = true, deleted_at = now();
-             update scans set holds_account = false, slot = null, queue_slot = null",
-        );
-        tokio::pin!(delete);
-        let early = tokio::time::timeout(Duration::from_millis(300), &mut delete).await;
+        let mark = run(&mut owner, MARK);
+        tokio::pin!(mark);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut mark).await;
         assert!(early.is_err(), "the provider's row was not held");
         held.commit().await.unwrap();
-        delete.await;
-        while !deletion::step(&world.store, world.tenant, world.provider)
-            .await
-            .unwrap()
-            .done
-        {}
+        mark.await;
+        delete(&world).await;
     };
     let (outcome, ()) = tokio::join!(world.publish(&attempt, &file), deletion);
     assert!(matches!(outcome, Outcome::Published(_)), "{outcome:?}");
@@ -64,17 +69,8 @@ async fn a_tenant_goes_when_its_providers_have_and_takes_its_tags_along() {
     assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
     assert!(refused.to_string().contains("providers (1)"), "{refused}");
 
-    world
-        .admin(
-            "update providers set is_deleted = true;
-             update scans set holds_account = false, slot = null, queue_slot = null",
-        )
-        .await;
-    while !deletion::step(&world.store, world.tenant, world.provider)
-        .await
-        .unwrap()
-        .done
-    {}
+    world.admin(MARK).await;
+    delete(&world).await;
     // One that no removal of unused tags has met.
     world
         .admin(&format!(

@@ -432,13 +432,18 @@ impl Site {
 
     /// As `post`, with a token and a compressed file.
     pub async fn send(&self, token: &str, file: &[u8]) -> (u16, Option<u64>, Value) {
-        let body = zstd::encode_all(file, 3).unwrap();
+        self.send_compressed(token, &zstd::encode_all(file, 3).unwrap())
+            .await
+    }
+
+    /// The same of a file that is compressed already.
+    pub async fn send_compressed(&self, token: &str, body: &[u8]) -> (u16, Option<u64>, Value) {
         self.post(
             &[
                 ("authorization", &format!("Bearer {token}")),
                 ("content-encoding", "zstd"),
             ],
-            &body,
+            body,
         )
         .await
     }

@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::frequency;
+
 /// A field: what it is called, which values it takes, and names for some of them.
 struct Field {
     name: &'static str,
@@ -101,7 +103,7 @@ impl Fields {
             texts[index] = items.join(",");
         }
         check_that_a_day_comes(&texts, &values[2], &values[3])?;
-        let closest = closest(&texts, &values);
+        let closest = frequency::closest(&texts, &values);
         let single = |text: &str| {
             text.bytes()
                 .all(|byte| byte.is_ascii_digit() || byte == b',')
@@ -283,44 +285,6 @@ fn number(text: &str) -> Option<u16> {
         .flatten()
 }
 
-const HOUR: u16 = 60;
-const DAY: u16 = 24 * HOUR;
-
-/// Minutes between the two due times that lie closest together, at most a day.
-fn closest(texts: &[String; 5], values: &[Vec<u16>; 5]) -> u16 {
-    let [minutes, hours, days, _, weekdays] = values;
-    let mut times: Vec<u16> = hours
-        .iter()
-        .flat_map(|hour| minutes.iter().map(move |minute| hour * HOUR + minute))
-        .collect();
-    times.sort_unstable();
-    times.dedup();
-    let apart = times.windows(2).map(|pair| pair[1] - pair[0]).min();
-    let overnight = match (times.first(), times.last()) {
-        (Some(first), Some(last)) if follow(texts, days, weekdays) => Some(first + DAY - last),
-        _ => None,
-    };
-    apart.into_iter().chain(overnight).min().unwrap_or(DAY)
-}
-
-/// Whether two days that follow one another may both be due.
-fn follow(texts: &[String; 5], days: &[u16], weekdays: &[u16]) -> bool {
-    let [_, _, day, _, weekday] = texts;
-    let next = |values: &[u16], day: u16| values.contains(&day);
-    match (day == "*", weekday == "*") {
-        // The end of a month and the first of the next.
-        (false, true) => {
-            days.iter().any(|day| next(days, day + 1))
-                || days.contains(&1) && days.iter().any(|day| *day >= 28)
-        }
-        (true, false) => weekdays
-            .iter()
-            .any(|day| next(weekdays, (day + 1) % 7) || day % 7 == 6 && next(weekdays, 7)),
-        // Either of them makes a day due.
-        (false, false) | (true, true) => true,
-    }
-}
-
 /// A day that no month has would be searched for until the end of time.
 fn check_that_a_day_comes(texts: &[String; 5], days: &[u16], months: &[u16]) -> Result<(), String> {
     let [_, _, day, _, weekday] = texts;
@@ -406,34 +370,6 @@ mod tests {
     fn a_leap_day_comes_and_so_does_any_weekday() {
         assert!(Fields::parse("0 0 29 2 *", b"").is_ok());
         assert!(Fields::parse("0 0 31 2 mon", b"").is_ok());
-    }
-
-    #[test]
-    fn the_closest_due_times_are_known() {
-        for (expression, minutes) in [
-            ("* * * * *", 1),
-            ("*/5 * * * *", 5),
-            ("*/7 * * * *", 4),
-            ("0,58 * * * *", 2),
-            ("0,30 2,14 * * *", 30),
-            ("59 2,4 * * *", 120),
-            ("0 * * * *", 60),
-            ("0 2 * * *", 1440),
-            // Over midnight, if the next day is due too.
-            ("1,58 0,23 * * *", 3),
-            ("1,58 0,23 * * 1", 57),
-            ("1,58 0,23 * * 1,2", 3),
-            ("1,58 0,23 * * 0,6", 3),
-            ("1,58 0,23 * * 6-7", 3),
-            ("1,58 0,23 15 * *", 57),
-            ("1,58 0,23 1,31 * *", 3),
-            ("1,58 0,23 15,16 * *", 3),
-            ("1,58 0,23 15 * 1", 3),
-            ("0 0 29 2 *", 1440),
-        ] {
-            let closest = Fields::parse(expression, b"seed").unwrap().closest();
-            assert_eq!(closest, minutes, "{expression}");
-        }
     }
 
     #[test]

@@ -26,6 +26,25 @@ fn dues(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn a_schedule_that_is_due_too_often_is_refused_with_both_times() {
+    let least = SignedDuration::from_secs(5400);
+    let every = |interval| Schedule::every(interval, at("2026-03-01T12:00:00Z")).unwrap();
+    assert!(every("1h30m").check_frequency(least).is_ok());
+    for (schedule, field, closest) in [
+        (every("1h29m59s"), "spec.interval", "1h29m59s"),
+        (cron("0 * * * *", "Etc/UTC"), "spec.schedule", "1h"),
+        (cron("*/2 * * * *", "Etc/UTC"), "spec.schedule", "2m"),
+    ] {
+        let refused = schedule.check_frequency(least).unwrap_err();
+        assert_eq!(refused.reason(), Reason::TooFrequent);
+        let told = format!(
+            "{field}: due times are {closest} apart, and this installation allows none closer than 1h30m (schedules.minimumInterval)."
+        );
+        assert_eq!(refused.to_string(), told);
+    }
+}
+
+#[test]
 fn nothing_fires_before_the_first_due_time() {
     let daily = cron("0 2 * * *", "Etc/UTC");
     let due = daily.decide(None, at("2026-03-01T12:00:00Z"), at("2026-03-01T13:00:00Z"));

@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use super::row::JobRef;
 use crate::domain::ids::{ObjectUid, ProviderId, ScanId};
 use crate::domain::reason::Reason;
-use crate::store::{StoreError, TenantTx};
+use crate::store::{StoreError, TenantTx, uuids};
 
 /// How an attempt ended that published nothing.
 #[derive(Debug, Clone)]
@@ -132,7 +132,7 @@ pub async fn cancel_all(
     now: Timestamp,
 ) -> Result<Vec<Open>, StoreError> {
     let tenant = tx.tenant().0;
-    let ids: Vec<uuid::Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let ids = uuids(providers);
     sqlx::query!(
         "update scans set state = 'cancelled', reason = $5, message = $3, completed_at = $4,
            duration = extract(epoch from $4::timestamptz - started_at)::integer, updated_at = now()

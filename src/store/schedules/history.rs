@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
-use crate::store::{StoreError, TenantTx};
+use crate::store::{StoreError, TenantTx, uuids};
 
 /// A scan that is queued or running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub async fn busy(
     id: ScheduleId,
     providers: &[ProviderId],
 ) -> Result<Vec<Busy>, StoreError> {
-    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let ids = uuids(providers);
     let rows = sqlx::query!(
         "select provider_id, id, state from scans
          where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3)
@@ -64,7 +63,7 @@ pub async fn last_ended(
     id: ScheduleId,
     providers: &[ProviderId],
 ) -> Result<BTreeMap<ProviderId, Ended>, StoreError> {
-    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let ids = uuids(providers);
     // One by one along the index: a schedule has more scans the longer it is there.
     let rows = sqlx::query!(
         r#"select p.id as "provider!", s.state, s.reason,

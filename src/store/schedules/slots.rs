@@ -6,7 +6,7 @@ use jiff_sqlx::ToSqlx;
 use uuid::Uuid;
 
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
-use crate::store::{StoreError, TenantTx};
+use crate::store::{StoreError, TenantTx, uuids};
 
 /// A slot that was claimed and the scan it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub async fn without_slot(
     due_at: Timestamp,
     providers: &[ProviderId],
 ) -> Result<Vec<ProviderId>, StoreError> {
-    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let ids = uuids(providers);
     let open = sqlx::query_scalar!(
         r#"select wanted as "wanted!" from unnest($4::uuid[]) wanted
            where not exists (select from schedule_slots s
@@ -123,7 +123,7 @@ pub async fn awaited(
     due_at: Timestamp,
     providers: &[ProviderId],
 ) -> Result<Vec<ProviderId>, StoreError> {
-    let ids: Vec<Uuid> = providers.iter().map(|provider| provider.0).collect();
+    let ids = uuids(providers);
     let awaited = sqlx::query_scalar!(
         "select distinct provider_id from schedule_slots
          where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3) and due_at < $4
