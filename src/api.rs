@@ -10,6 +10,7 @@
 )]
 
 pub mod account;
+pub mod asked;
 pub mod common;
 pub mod integration;
 pub mod manifest;
@@ -73,6 +74,12 @@ pub mod annotations {
     /// On a Secret: when its credentials end, a day or a time of RFC 3339, where they do not tell
     /// it themselves.
     pub const EXPIRES: &str = "prowler-operator.dev/expires";
+    /// On a ScanSchedule or Provider: one scan now, once for each value.
+    pub const SCAN_NOW: &str = "prowler-operator.dev/scan-now";
+    /// On a ScanSchedule or Provider: a pass now, as Flux asks for it.
+    pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
+    /// On a ScanSchedule or Provider: one scan now, if it says the same as `requestedAt`.
+    pub const FORCE_AT: &str = "reconcile.fluxcd.io/forceAt";
 }
 
 /// A kind of this group: what the loop that all kinds share needs to know of it.

@@ -6,5 +6,6 @@ pub mod canary;
 pub mod controller;
 pub mod database;
 pub mod kubernetes;
+pub mod schedules;
 pub mod server;
 pub mod text;

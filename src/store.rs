@@ -23,6 +23,7 @@ mod pool;
 pub mod providers;
 pub mod publication;
 pub mod quarantine;
+pub mod requests;
 pub mod roles;
 pub mod scans;
 pub mod schedules;

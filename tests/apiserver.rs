@@ -74,6 +74,8 @@ mod providers;
 mod restore;
 #[path = "apiserver/retention.rs"]
 mod retention;
+#[path = "apiserver/run_now.rs"]
+mod run_now;
 #[path = "apiserver/scan_names.rs"]
 mod scan_names;
 #[path = "apiserver/scans.rs"]
@@ -82,6 +84,8 @@ mod scans;
 mod schedule_policies;
 #[path = "apiserver/schedules.rs"]
 mod schedules;
+#[path = "apiserver/slots.rs"]
+mod slots;
 #[path = "apiserver/stale.rs"]
 mod stale;
 #[path = "apiserver/tenant_limits.rs"]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::account::{ProviderType, uid_validation};
+use super::asked::asked;
 use super::common::{
     Condition, DeletionPolicy, LocalRef, ScanSettings, Time, conditions, status_ext,
 };
@@ -263,6 +264,18 @@ pub struct ProviderStatus {
     /// How far the deletion has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
+    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was seen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The last value of the annotation `reconcile.fluxcd.io/forceAt` that led to scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_force_at: Option<String>,
+    /// The last value of the annotation `prowler-operator.dev/scan-now` that led to scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_scan_now: Option<String>,
 }
 
 /// Until when credentials are good.
@@ -317,6 +330,7 @@ pub struct Deletion {
 }
 
 status_ext!(ProviderStatus);
+asked!(ProviderStatus);
 
 impl super::Kind for Provider {
     const KIND: &'static str = "Provider";

@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::asked::asked;
 use super::common::{Condition, LocalRef, ScanSettings, Selector, Time, conditions, status_ext};
 
 /// When to scan which Providers.
@@ -220,6 +221,9 @@ pub struct ScanScheduleStatus {
     /// Due times that passed without a scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_count: Option<i64>,
+    /// Scans that were left out because the Provider's last one had not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_count: Option<i64>,
     /// How the last scan of each Provider ended: at most 50, those that did not end well first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -228,6 +232,18 @@ pub struct ScanScheduleStatus {
     /// Results beyond those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results_not_shown: Option<i64>,
+    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was seen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The last value of the annotation `reconcile.fluxcd.io/forceAt` that led to scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_force_at: Option<String>,
+    /// The last value of the annotation `prowler-operator.dev/scan-now` that led to scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_scan_now: Option<String>,
 }
 
 /// How the last scan that a schedule led to for a Provider ended.
@@ -250,6 +266,7 @@ pub struct LastResult {
 }
 
 status_ext!(ScanScheduleStatus);
+asked!(ScanScheduleStatus);
 
 impl super::Kind for ScanSchedule {
     const KIND: &'static str = "ScanSchedule";

@@ -1,4 +1,4 @@
-//! The ledger of accounts, recounted: a scan holds its account until its pod is gone, and whoever
+//! The ledger of accounts and schedules, recounted: a scan holds its account until its pod is gone, and whoever
 //! sees to that is the pass over its object. Where the object went without being asked for — its
 //! finalizer taken off by hand, a cluster restored — no pass ever comes, and this does it.
 
@@ -8,12 +8,13 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use super::error::Error;
+use super::wake::Wakes;
 use super::{Context, is_there, jobs};
-use crate::api::Scan;
+use crate::api::{Scan, ScanSchedule};
 use crate::domain::ids::ObjectName;
 use crate::domain::reason::Reason;
-use crate::store::admin::ledger::{self, Entry};
-use crate::store::scans;
+use crate::store::admin::ledger::{self, Armed, Entry};
+use crate::store::{scans, schedules};
 
 /// Counts this often.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -31,27 +32,54 @@ pub async fn run(cx: &Context) {
     }
 }
 
-/// Ends the open scans whose objects are gone, and frees their accounts once no pod is left; how
-/// many were freed.
+/// Ends the open scans and retires the schedules whose objects are gone; frees the accounts of those
+/// scans once no pod is left. How many accounts were freed and schedules retired.
 pub async fn recount(cx: &Context) -> Result<usize, Error> {
-    let seen: HashSet<String> = cx
-        .wake
-        .known::<Scan>()
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|object| object.uid())
-        .collect();
-    let mut freed = 0;
+    let seen = seen::<Scan>(cx);
+    let mut repaired = 0;
     for entry in ledger::entries(&cx.admin, PATIENCE).await? {
         let (scan, object) = (entry.scan.id, entry.name.clone());
         match settle(entry, &seen, cx).await {
-            Ok(true) => freed += 1,
+            Ok(true) => repaired += 1,
             Ok(false) => {}
             // One namespace that cannot be read must not keep the accounts of others.
             Err(error) => tracing::warn!(%scan, %object, %error, "a scan was not recounted"),
         }
     }
-    Ok(freed)
+    let seen = self::seen::<ScanSchedule>(cx);
+    for armed in ledger::schedules(&cx.admin).await? {
+        let object = armed.name.clone();
+        match retire(armed, &seen, cx).await {
+            Ok(true) => repaired += 1,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%object, %error, "a schedule was not recounted"),
+        }
+    }
+    Ok(repaired)
+}
+
+/// The uids of the objects that the watch has shown.
+fn seen<K: Wakes>(cx: &Context) -> HashSet<String> {
+    let known = cx.wake.known::<K>().unwrap_or_default();
+    known.iter().filter_map(|object| object.uid()).collect()
+}
+
+/// Claims nothing more for a schedule whose object is gone; whether it is.
+async fn retire(armed: Armed, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
+    let Armed {
+        tenant,
+        name: ObjectName { namespace, name },
+        object,
+    } = armed;
+    let uid = object.to_string();
+    if seen.contains(&uid) || is_there::<ScanSchedule>(cx, Some(&namespace), &name, &uid).await? {
+        return Ok(false);
+    }
+    tracing::warn!(%tenant, namespace, object = name, "retiring a schedule whose object is gone");
+    let mut tx = cx.store.tenant(tenant).await?;
+    let retired = schedules::retire(&mut tx, object).await?;
+    tx.commit().await?;
+    Ok(retired)
 }
 
 /// Ends the scan if its object is gone; whether that freed its account.

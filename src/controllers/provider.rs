@@ -14,6 +14,7 @@ use super::credentials::Seen;
 use super::driver::{Cleanup, News, Outcome, Reconcile};
 use super::error::Error;
 use super::references::User;
+use super::run_now::{self, Asked, Asking};
 use super::tenant::uid_of;
 use super::{Context, launch, placed};
 use crate::api::common::condition;
@@ -50,11 +51,13 @@ impl Reconcile for Provider {
         let checks = [config.parallelism.min(1).into(), config.interval_seconds];
         let fingerprint = self.fingerprint(&seen, &ceilings, &images, checks);
         let object = uid_of(self)?;
+        let rests = self.spec.suspend || tenant.spec.suspend;
         let settled = cx.mirrors.get(object).filter(|mirror| {
             mirror.tenant == tenant.id
                 && mirror.fingerprint == fingerprint
                 && self.is_settled(&tenant.name, mirror.last_scan)
                 && self.shows_life(cx.clock.now())
+                && Asked::by(self).is_handled(status, rests)
         });
         if let Some(mirror) = settled {
             // What was checked and stored is what the spec says now: nothing to read or write.
@@ -90,6 +93,13 @@ impl Reconcile for Provider {
         };
         status.provider_id = Some(kept.id.to_string());
         status.tenant = Some(tenant.name.clone());
+        let asking = Asking {
+            object: self,
+            tenant: &tenant,
+            schedule: None,
+            settings: None,
+        };
+        run_now::answer(&asking, &[kept.id], rests, status, cx).await?;
         let outcome = kept
             .expiry
             .map_or_else(|| self.stored(), |e| self.good_until(&e, cx));

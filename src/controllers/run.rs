@@ -30,7 +30,7 @@ use self::upkeep::retry;
 use super::multiplex::Multiplex;
 use super::wake::Wake;
 use super::{
-    Context, Settings, admission, checks, echoes, installation, isolation, mirrors, network,
+    Context, Settings, admission, checks, due, echoes, installation, isolation, mirrors, network,
     references, tenancy,
 };
 use crate::api::{
@@ -233,6 +233,7 @@ pub async fn lead(
     tasks.spawn(isolation::run(cx.clone()));
     tasks.spawn(admission::run(cx.clone()));
     tasks.spawn(checks::run(cx.clone()));
+    tasks.spawn(due::run(cx.clone()));
 
     let watching = watches::Watching {
         concurrency,

@@ -29,7 +29,7 @@ use crate::domain::reason::Reason;
 use crate::store::admin::admission::{Waits, waits_for};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::scans::{self, Open, ScanRow, State};
-use crate::store::{checks, providers, schedules};
+use crate::store::{checks, providers, requests, schedules};
 
 /// What a Scan says that ended with its account.
 pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
@@ -281,7 +281,7 @@ impl Scan {
             .await
     }
 
-    /// The slot that led to it leads nowhere now.
+    /// The slot or the annotation that led to it leads nowhere now.
     async fn give_up_slot(
         &self,
         name: &ObjectName,
@@ -291,6 +291,9 @@ impl Scan {
         let mut tx = cx.store.tenant(tenant.id).await?;
         if self.own_slot(&mut tx, name).await?.is_some() {
             schedules::skip(&mut tx, name).await?;
+            tx.commit().await?;
+        } else if self.own_request(&mut tx, name).await?.is_some() {
+            requests::made(&mut tx, &name.name, None).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -1,13 +1,11 @@
-//! ScanSchedule: claims each due time in the database, then makes the Scans it leads to.
+//! ScanSchedule: stores when it is due and for which accounts, and makes the Scans that claimed due
+//! times lead to. What is claimed is decided in `controllers::due`, before anything is made of it.
 //!
 //! The order is the point: a crash between the claim and the Scan leaves a claimed slot whose
 //! Scan the next pass makes under the same name; a crash before the claim leaves nothing.
 
-mod due;
 mod made;
 mod results;
-
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,9 +14,10 @@ use super::dependencies::awaited;
 use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
+use super::run_now::{self, Asking};
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, launch, placed};
+use super::{Context, due, launch, placed};
 use crate::api::ScanSchedule;
 use crate::api::common::{LocalRef, Time};
 use crate::api::scan_schedule::ScanScheduleStatus;
@@ -29,7 +28,8 @@ use crate::domain::selector;
 use crate::domain::violation::Violation;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::providers::{self, Listed};
-use crate::store::schedules::{self, ScheduleRecord};
+use crate::store::requests;
+use crate::store::schedules::{self, Remembered, ScheduleRecord};
 
 impl Reconcile for ScanSchedule {
     async fn apply(&self, status: &mut ScanScheduleStatus, cx: &Context) -> Result<Outcome, Error> {
@@ -46,14 +46,15 @@ impl Reconcile for ScanSchedule {
         let now = cx.clock.now();
         // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
         let least = cx.config.schedules.minimum_interval;
-        let mut violations = match self.times(id, now) {
+        let times = self.times(id, now);
+        let mut violations = match &times {
             Ok(schedule) => schedule.check_frequency(least).err().into_iter().collect(),
-            Err(violations) => violations,
+            Err(violations) => violations.clone(),
         };
         violations.extend(launch::excessive(self.spec.scan.as_ref(), &tenant, cx));
         if !violations.is_empty() {
             let mut tx = cx.store.tenant(tenant.id).await?;
-            schedules::set_next(&mut tx, id, None).await?;
+            schedules::disarm(&mut tx, id).await?;
             tx.commit().await?;
             status.next_schedule_time = None;
             let reason = violations
@@ -61,39 +62,64 @@ impl Reconcile for ScanSchedule {
                 .map_or(Reason::InvalidSpec, Violation::reason);
             return Ok(Outcome::stalled(reason, sentences(&violations)));
         }
-        let record = self.record(&name)?;
+        let schedule = times.map_err(Error::Invalid)?;
+        let record = self.record(&name, &schedule, now)?;
+        let rests = self.spec.suspend || tenant.spec.suspend;
 
         let mut tx = cx.store.tenant(tenant.id).await?;
-        let (_, remembered) = schedules::upsert(&mut tx, id, &record, now).await?;
+        let before = schedules::remembered(&mut tx, id).await?;
+        drop(tx);
+        let changed = |before: &Remembered| {
+            before.object == Some(record.object) && before.times != record.times()
+        };
+        if before.is_some_and(|before| changed(&before)) {
+            // What fell due before its times were changed is decided by those it had.
+            due::settle(cx, tenant.id, id, rests).await?;
+        }
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let remembered = schedules::upsert(&mut tx, id, &record, now).await?;
+        if remembered.object == Some(record.object) && remembered.generation > record.generation {
+            // A pass over an old copy: what a newer one says is stored already.
+            return Err(Error::Outdated);
+        }
         let all = providers::list(&mut tx).await?;
         let (chosen, missing) = choose(self, &name, &all);
+        let ids: Vec<_> = chosen.iter().map(|provider| provider.id).collect();
+        schedules::choose(&mut tx, id, &ids).await?;
+        let is_open = self.spec.interval.is_some()
+            && schedules::lacks_slot(&mut tx, id, remembered.decided_until).await?;
         tx.commit().await?;
         let schedule = self.times(id, remembered.anchor).map_err(Error::Invalid)?;
-
-        let next = if self.spec.suspend || tenant.spec.suspend {
-            self.rest(&tenant, id, cx).await?;
-            None
+        let decision = schedule.decide(remembered.decided_until, rests, now);
+        let next = decision.next.filter(|_| !rests);
+        let is_decided = decision.until == remembered.decided_until
+            && next == remembered.next
+            && rests == remembered.rests
+            && !is_open;
+        let next = if is_decided {
+            next
         } else {
-            self.fire(&schedule, &remembered, &chosen, &tenant, id, cx)
-                .await?
+            due::settle(cx, tenant.id, id, rests).await?
         };
         self.make_scans(&name, &tenant, id, cx).await?;
+        let asking = Asking {
+            object: self,
+            tenant: &tenant,
+            schedule: Some(id),
+            settings: self.spec.scan.clone(),
+        };
+        run_now::answer(&asking, &ids, rests, status, cx).await?;
         self.expire_scans(&tenant, id, cx).await?;
         self.describe(status, &tenant, id, next, &chosen, cx)
             .await?;
 
-        let pause = next.map(|next| pause_until(next, now));
-        let outcome = if !missing.is_empty() {
+        Ok(if !missing.is_empty() {
             let (reason, why) = awaited(&name.namespace, &missing, cx).await?;
             Outcome::progressing(reason, format!("{why} The others are scanned."))
         } else if chosen.is_empty() {
             Outcome::settled("Armed, but chooses no provider yet.")
         } else {
             Outcome::settled(format!("Armed for {} providers.", chosen.len()))
-        };
-        Ok(match pause {
-            Some(pause) => outcome.again_in(pause),
-            None => outcome,
         })
     }
 
@@ -101,21 +127,12 @@ impl Reconcile for ScanSchedule {
         let object = uid_of(self)?;
         while let Some(tenant) = tenant_of(&cx.admin, Mirrored::ScanSchedule, object).await? {
             let mut tx = cx.store.tenant(tenant).await?;
+            requests::forget(&mut tx, object).await?;
             schedules::retire(&mut tx, object).await?;
             tx.commit().await?;
         }
         Ok(Cleanup::Done)
     }
-}
-
-/// Wakes a little after the due time, as the `CronJob` controller does, so that clocks that
-/// differ by a hair do not wake too early; never sleeps past the hourly net.
-fn pause_until(next: Timestamp, now: Timestamp) -> Duration {
-    let millis = next
-        .as_millisecond()
-        .saturating_sub(now.as_millisecond())
-        .saturating_add(100);
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(Duration::from_hours(1))
 }
 
 /// The providers a schedule scans, and the names it gives that nobody has.
@@ -165,10 +182,16 @@ impl ScanSchedule {
         Ok(times?.with_deadline(self.spec.starting_deadline_seconds))
     }
 
-    fn record(&self, name: &ObjectName) -> Result<ScheduleRecord, Error> {
+    fn record(
+        &self,
+        name: &ObjectName,
+        schedule: &Schedule,
+        now: Timestamp,
+    ) -> Result<ScheduleRecord, Error> {
         let spec = &self.spec;
         let wishes = spec.scan.clone().unwrap_or_default();
         let scanner_args = encoded("the scan settings", &wishes)?;
+        let created = self.metadata.creation_timestamp.as_ref().map(|time| time.0);
         Ok(ScheduleRecord {
             object: uid_of(self)?,
             name: name.clone(),
@@ -184,6 +207,9 @@ impl ScanSchedule {
             starting_deadline_seconds: spec.starting_deadline_seconds,
             jitter_seconds: spec.jitter_seconds.unwrap_or(0),
             scanner_args,
+            generation: self.metadata.generation.unwrap_or(0),
+            undecided_since: schedule.undecided_since(now),
+            created: created.unwrap_or(now),
         })
     }
 
@@ -199,6 +225,7 @@ impl ScanSchedule {
         let mut tx = cx.store.tenant(tenant.id).await?;
         let (active, last_successful) = schedules::activity(&mut tx, id).await?;
         let remembered = schedules::remembered(&mut tx, id).await?;
+        let remembered = remembered.ok_or(Error::Outdated)?;
         let ids: Vec<_> = chosen.iter().map(|provider| provider.id).collect();
         let ended = schedules::last_ended(&mut tx, id, &ids).await?;
         drop(tx);
@@ -213,6 +240,7 @@ impl ScanSchedule {
         status.last_successful_time = last_successful.map(seconds).map(Time);
         status.last_missed_time = remembered.last_missed.map(Time);
         status.missed_count = (remembered.missed > 0).then_some(remembered.missed);
+        status.skipped_count = (remembered.skipped > 0).then_some(remembered.skipped);
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub struct Wake {
     mute_rules: Channel<MuteRule>,
     /// Rung when a scan may have become admissible.
     pub admission: tokio::sync::Notify,
+    /// Rung when a schedule may be due earlier than any before.
+    pub due: tokio::sync::Notify,
     /// Rung when a connection check may have become due, or a place free.
     pub checks: tokio::sync::Notify,
 }
@@ -67,6 +69,7 @@ impl Default for Wake {
             integrations: Channel::default(),
             mute_rules: Channel::default(),
             admission: tokio::sync::Notify::new(),
+            due: tokio::sync::Notify::new(),
             checks: tokio::sync::Notify::new(),
         }
     }

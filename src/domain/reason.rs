@@ -108,6 +108,7 @@ reasons! {
     UnknownTimeZone Stalled "The time zone does not exist.",
     TooFrequent Stalled "The schedule is due more often than the installation allows.",
     MissedSchedule Fine "A due time passed without a scan.",
+    ScanStillActive Fine "A due time was left out, for the last scan of the schedule had not ended.",
     DuplicateIntegration Stalled "Another Integration sends the same findings to the same place.",
 
     // Scans on their way

@@ -20,8 +20,8 @@ use fields::Fields;
 
 /// Shortest interval.
 pub const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// Missed slots are counted up to this many in one go.
-const MOST_COUNTED: u64 = 1_000;
+/// Due times that passed are counted up to this many in one go.
+const MOST_COUNTED: u64 = 100_000;
 
 /// When scans are due.
 #[derive(Debug, Clone)]
@@ -45,38 +45,40 @@ enum Times {
     },
 }
 
-/// What to do now.
+/// Due times that passed and lead to no scan, as one stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Claim this due time.
-    Fire {
-        /// The due time.
-        slot: Timestamp,
-    },
-    /// Nothing is due; look again then.
-    WaitUntil(Timestamp),
-    /// Nothing will ever be due again.
-    Never,
-}
-
-/// Due times that passed without a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missed {
+pub struct Passed {
+    /// The earliest of them.
+    pub first: Timestamp,
     /// The latest of them.
     pub last: Timestamp,
-    /// How many; at most 1,000 are counted.
+    /// How many; at most 100,000 are counted.
     pub count: u64,
+    /// What became of them.
+    pub fate: Fate,
 }
 
-/// A decision and what to show of it.
+/// What became of due times that lead to no scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody looked in time, and a later one took their place.
+    Superseded,
+    /// Nobody looked until the deadline of the latest had passed.
+    Missed,
+    /// Nothing was to be started then.
+    Suspended,
+}
+
+/// What is to be done about a schedule now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// What to do now.
-    pub decision: Decision,
-    /// Due times left out since the last one: older than the slot, or past the deadline. Once
-    /// they are recorded, the latest of them is the `last` of the next decision.
-    pub missed: Option<Missed>,
-    /// First due time after now.
+    /// The due time to be claimed.
+    pub claim: Option<Timestamp>,
+    /// Those that were left out on the way.
+    pub passed: Option<Passed>,
+    /// Every due time up to this one is decided now.
+    pub until: Timestamp,
+    /// First due time after now that is not decided.
     pub next: Option<Timestamp>,
 }
 
@@ -131,19 +133,38 @@ impl Schedule {
 
     /// Reads an interval such as `24h` or `1h30m`, counted from `anchor`.
     pub fn every(interval: &str, anchor: Timestamp) -> Result<Self, Vec<Violation>> {
-        match duration(interval) {
-            Some(interval) if interval >= SHORTEST_INTERVAL => {
-                let anchor = whole_seconds(anchor);
-                Ok(Self {
-                    times: Times::Every { anchor, interval },
-                    deadline: None,
-                })
-            }
-            _ => Err(vec![Violation::new(
-                Reason::InvalidSchedule,
-                "spec.interval",
-                "the interval must be hours, minutes and seconds, at least 1m, for example 24h or 1h30m",
-            )]),
+        duration(interval)
+            .and_then(|interval| Self::each(interval, anchor))
+            .ok_or_else(|| {
+                vec![Violation::new(
+                    Reason::InvalidSchedule,
+                    "spec.interval",
+                    "the interval must be hours, minutes and seconds, at least 1m, for example 24h or 1h30m",
+                )]
+            })
+    }
+
+    /// Due times so far apart, the first at `anchor`; none if that is too close.
+    fn each(interval: SignedDuration, anchor: Timestamp) -> Option<Self> {
+        let anchor = whole_seconds(anchor);
+        (interval >= SHORTEST_INTERVAL).then_some(Self {
+            times: Times::Every { anchor, interval },
+            deadline: None,
+        })
+    }
+
+    /// What a row says: a cron expression and its zone, or an interval. None: it cannot be read.
+    pub fn stored(
+        expression: Option<&str>,
+        interval_seconds: Option<i64>,
+        zone: Option<&str>,
+        id: ScheduleId,
+        anchor: Timestamp,
+    ) -> Option<Self> {
+        match (expression, interval_seconds) {
+            (Some(expression), _) => Self::parse(expression, zone, id).ok(),
+            (None, Some(seconds)) => Self::each(SignedDuration::from_secs(seconds), anchor),
+            (None, None) => None,
         }
     }
 
@@ -175,39 +196,45 @@ impl Schedule {
         self
     }
 
-    /// What to do at `now`. `last` is the last due time that was claimed or recorded as missed,
-    /// whichever is later; before the first, `since` is when the schedule came to be.
-    pub fn decide(&self, last: Option<Timestamp>, since: Timestamp, now: Timestamp) -> Due {
+    /// What to do at `now` about the due times after `until`, up to which all are decided. Of those
+    /// that passed the latest is claimed, unless its deadline has passed too; none of them while the
+    /// schedule rests. A clock that shows a time before `until` finds nothing to do until then.
+    pub fn decide(&self, until: Timestamp, rests: bool, now: Timestamp) -> Due {
         let now = whole_seconds(now);
-        let next = self.after(now);
-        let waits = next.map_or(Decision::Never, Decision::WaitUntil);
-        let after = last.unwrap_or_else(|| self.before_first(since));
-        let Some(slot) = self.latest(now).filter(|slot| *slot > after) else {
-            return Due {
-                decision: waits,
-                missed: None,
-                next,
-            };
+        let mut due = Due {
+            claim: None,
+            passed: None,
+            until,
+            next: self.after(now.max(until)),
         };
+        let Some(latest) = self.latest(now).filter(|latest| *latest > until) else {
+            return due;
+        };
+        due.until = latest;
         let in_time = self
             .deadline
-            .is_none_or(|deadline| now.duration_since(slot) <= deadline);
-        let (decision, passed_by) = if in_time {
-            (
-                Decision::Fire { slot },
-                self.latest(slot - SignedDuration::from_secs(1)),
-            )
+            .is_none_or(|deadline| now.duration_since(latest) <= deadline);
+        let (passed_by, fate) = if rests {
+            (Some(latest), Fate::Suspended)
+        } else if in_time {
+            due.claim = Some(latest);
+            let before = self.latest(latest - SignedDuration::from_secs(1));
+            (before, Fate::Superseded)
         } else {
-            (waits, Some(slot))
+            (Some(latest), Fate::Missed)
         };
-        let missed = passed_by.filter(|last| *last > after).map(|last| Missed {
-            last,
-            count: self.count(after, last),
-        });
-        Due {
-            decision,
-            missed,
-            next,
+        due.passed = passed_by
+            .filter(|last| *last > until)
+            .and_then(|last| self.stretch(until, last, fate));
+        due
+    }
+
+    /// Before its first due time, for a schedule that came to be at `since`: an interval is due at
+    /// its anchor, a cron expression not before.
+    pub fn undecided_since(&self, since: Timestamp) -> Timestamp {
+        match self.times {
+            Times::Cron { .. } => since,
+            Times::Every { anchor, .. } => anchor - SignedDuration::from_secs(1),
         }
     }
 
@@ -253,35 +280,29 @@ impl Schedule {
         }
     }
 
-    /// A time before the first due time of a schedule that came to be at `since`: an interval
-    /// is due at its anchor, a cron expression not before.
-    fn before_first(&self, since: Timestamp) -> Timestamp {
-        match self.times {
-            Times::Cron { .. } => since,
-            Times::Every { anchor, .. } => anchor - SignedDuration::from_secs(1),
-        }
-    }
-
-    /// How many due times lie after `after`, up to and with `last`.
-    fn count(&self, after: Timestamp, last: Timestamp) -> u64 {
-        if let Times::Every { interval, .. } = self.times {
-            // `after` may lie between two due times.
-            let span = last.duration_since(after).as_secs();
-            let count = (span + interval.as_secs() - 1) / interval.as_secs();
-            return u64::try_from(count).unwrap_or(0).min(MOST_COUNTED);
-        }
-        let mut count = 0;
-        let mut time = after;
-        while count < MOST_COUNTED {
-            match self.after(time) {
-                Some(due) if due <= last => {
-                    count += 1;
-                    time = due;
-                }
-                _ => break,
+    /// The due times after `after`, up to and with `last`.
+    fn stretch(&self, after: Timestamp, last: Timestamp, fate: Fate) -> Option<Passed> {
+        let first = self.after(after)?;
+        let count = if let Times::Every { interval, .. } = self.times {
+            let span = last.duration_since(first).as_secs() / interval.as_secs();
+            u64::try_from(span).unwrap_or(0).saturating_add(1)
+        } else {
+            let mut count = 1;
+            let mut time = first;
+            while count < MOST_COUNTED
+                && let Some(due) = self.after(time).filter(|due| *due <= last)
+            {
+                count += 1;
+                time = due;
             }
-        }
-        count
+            count
+        };
+        Some(Passed {
+            first,
+            last,
+            count: count.min(MOST_COUNTED),
+            fate,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::canary::CanaryMetrics;
+use super::schedules::ScheduleMetrics;
 use crate::domain::reason::Reason;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,6 +45,8 @@ pub struct ControllerMetrics {
     leader: Gauge,
     /// What the isolation canary found.
     pub canary: CanaryMetrics,
+    /// What became of due times.
+    pub schedules: ScheduleMetrics,
 }
 
 impl Default for ControllerMetrics {
@@ -63,6 +66,7 @@ impl Default for ControllerMetrics {
             scans_limit: Gauge::default(),
             leader: Gauge::default(),
             canary: CanaryMetrics::default(),
+            schedules: ScheduleMetrics::default(),
         }
     }
 }
@@ -126,6 +130,7 @@ impl ControllerMetrics {
             self.leader.clone(),
         );
         self.canary.register(registry);
+        self.schedules.register(registry);
     }
 
     /// A pass ended.

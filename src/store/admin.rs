@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod checks;
 pub mod claims;
+pub mod due;
 pub mod ledger;
 pub mod ownership;
 

@@ -25,8 +25,14 @@ pub struct NewScan {
     pub name: ObjectName,
     /// The account.
     pub provider: ProviderId,
-    /// The slot that led to it.
-    pub slot: Option<(ScheduleId, Timestamp)>,
+    /// The schedule in whose history it counts.
+    pub schedule: Option<ScheduleId>,
+    /// The due time that led to it.
+    pub due_at: Option<Timestamp>,
+    /// An annotation asked for it.
+    pub is_requested: bool,
+    /// It takes the place of the slot's schedule's other scans of the account.
+    pub replaces: bool,
     /// `manual` or `scheduled`.
     pub trigger: &'static str,
     /// Higher goes first within the tenant.
@@ -38,10 +44,13 @@ pub struct NewScan {
 }
 
 /// Queues a scan, once for its object, and marks the slot that led to it as fulfilled. It begins
-/// with the memory that the account's last scan turned out to need.
-pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError> {
+/// with the memory that the account's last scan turned out to need. Which scans it takes the place of.
+pub async fn enqueue(
+    tx: &mut TenantTx,
+    scan: &NewScan,
+    now: Timestamp,
+) -> Result<Vec<ObjectName>, StoreError> {
     let tenant = tx.tenant().0;
-    let (schedule, due_at) = scan.slot.unzip();
     let inserted = sqlx::query!(
         "insert into scans (tenant_id, id, provider_id, schedule_id, due_at, namespace, name, object_uid,
            trigger, priority, scanner_args, next_attempt_at, memory_bytes)
@@ -54,8 +63,8 @@ pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError
         tenant,
         scan.id.0,
         scan.provider.0,
-        schedule.map(|id| id.0),
-        due_at.map(ToSqlx::to_sqlx) as _,
+        scan.schedule.map(|id| id.0),
+        scan.due_at.map(ToSqlx::to_sqlx) as _,
         scan.name.namespace,
         scan.name.name,
         scan.object.0,
@@ -67,20 +76,39 @@ pub async fn enqueue(tx: &mut TenantTx, scan: &NewScan) -> Result<(), StoreError
     .execute(tx.conn())
     .await?
     .rows_affected();
-    if let (Some(schedule), Some(due_at), 1) = (schedule, due_at, inserted) {
+    if inserted == 0 {
+        return Ok(Vec::new());
+    }
+    sqlx::query!(
+        "update requested_scans set state = 'created', scan_id = $3, scan_object = $4
+         where tenant_id = $1 and scan_name = $2 and provider_id = $5 and $6::boolean",
+        tenant,
+        scan.name.name,
+        scan.id.0,
+        scan.object.0,
+        scan.provider.0,
+        scan.is_requested,
+    )
+    .execute(tx.conn())
+    .await?;
+    if let (Some(schedule), Some(due_at)) = (scan.schedule, scan.due_at) {
         sqlx::query!(
-            "update schedule_slots set scan_id = $5
+            "update schedule_slots set state = 'created', scan_id = $5, scan_object = $6
              where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4",
             tenant,
             schedule.0,
             scan.provider.0,
             due_at.to_sqlx() as _,
             scan.id.0,
+            scan.object.0,
         )
         .execute(tx.conn())
         .await?;
+        if scan.replaces {
+            return end::replace(tx, scan.id, schedule, scan.provider, now).await;
+        }
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// Gives the row of a restored slot to the object that stands for it now.

@@ -1,5 +1,6 @@
-//! Schedules: what is stored of each, and what it remembers of due times that passed. Slots, the
-//! claims of due times, are in `slots`; the scans they led to in `history`.
+//! Schedules: what is stored of each, and what it remembers of due times that passed. What becomes of
+//! those is decided in `store::admin::due`; the Scans that claimed ones lead to are in `slots`, those
+//! they led to in `history`.
 
 mod history;
 mod slots;
@@ -8,13 +9,12 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
 
-pub use self::history::{Busy, Ended, Expired, activity, busy, expired_scans, last_ended};
+pub use self::history::{Ended, Expired, activity, expired_scans, last_ended};
 pub use self::slots::{
-    Claim, Claimed, SlotOfScan, awaited, claim, lapse, skip, slot_of_scan, unfulfilled,
-    without_slot,
+    Claimed, GivenUp, SlotOfScan, fulfil, lapse, skip, slot_of_scan, unfulfilled,
 };
-use super::{Change, StoreError, TenantTx};
-use crate::domain::ids::{ObjectName, ObjectUid, ScheduleId};
+use super::{StoreError, TenantTx, uuids};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScheduleId};
 
 /// What is stored of a `ScanSchedule` object.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,12 @@ pub struct ScheduleRecord {
     pub jitter_seconds: i64,
     /// What its scans look at, over the provider's own scope.
     pub scanner_args: Value,
+    /// `metadata.generation` this was taken from.
+    pub generation: i64,
+    /// Of a schedule that is stored for the first time: before this nothing is due.
+    pub undecided_since: Timestamp,
+    /// When the object was made: one that comes anew has no due times from before.
+    pub created: Timestamp,
 }
 
 /// What the row remembers of earlier passes.
@@ -52,37 +58,70 @@ pub struct Remembered {
     pub last_missed: Option<Timestamp>,
     /// How many were missed.
     pub missed: i64,
+    /// How many were left out because the last scan had not ended.
+    pub skipped: i64,
+    /// Every due time up to this one is decided.
+    pub decided_until: Timestamp,
+    /// The next due time.
+    pub next: Option<Timestamp>,
+    /// It was suspended when it was last looked at.
+    pub rests: bool,
+    /// `metadata.generation` of what is stored.
+    pub generation: i64,
+    /// The object.
+    pub object: Option<ObjectUid>,
+    /// Cron expression, interval in seconds and time zone.
+    pub times: (Option<String>, Option<i64>, Option<String>),
 }
 
-/// Writes the schedule's row; what it remembers survives the object.
+impl ScheduleRecord {
+    /// Cron expression, interval in seconds and time zone.
+    pub fn times(&self) -> (Option<String>, Option<i64>, Option<String>) {
+        let zone = self.time_zone.clone();
+        (self.schedule.clone(), self.interval_seconds, zone)
+    }
+}
+
+/// Writes the schedule's row; what it remembers survives the object. Other due times than before
+/// count from now on, and those of an object that has come anew from then on, unless an interval goes
+/// on. What an older copy of the object says is not stored over a newer.
 pub async fn upsert(
     tx: &mut TenantTx,
     id: ScheduleId,
     record: &ScheduleRecord,
     now: Timestamp,
-) -> Result<(Change, Remembered), StoreError> {
+) -> Result<Remembered, StoreError> {
     let tenant = tx.tenant().0;
-    let created = sqlx::query_scalar!(
-        r#"insert into schedules as s (tenant_id, id, namespace, name, object_uid, schedule,
-             interval_seconds, time_zone, suspend, concurrency_policy, starting_deadline_seconds,
-             jitter_seconds, scanner_args, inserted_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-           on conflict (tenant_id, id) do update set
-             object_uid = excluded.object_uid, schedule = excluded.schedule,
-             interval_seconds = excluded.interval_seconds, time_zone = excluded.time_zone,
-             suspend = excluded.suspend, concurrency_policy = excluded.concurrency_policy,
-             starting_deadline_seconds = excluded.starting_deadline_seconds,
-             jitter_seconds = excluded.jitter_seconds, scanner_args = excluded.scanner_args,
-             is_deleted = false, deleted_at = null, updated_at = now()
-           where (s.object_uid, s.schedule, s.interval_seconds, s.time_zone, s.suspend,
-                  s.concurrency_policy, s.starting_deadline_seconds, s.jitter_seconds,
-                  s.scanner_args, s.is_deleted)
-             is distinct from
-                 (excluded.object_uid, excluded.schedule, excluded.interval_seconds,
-                  excluded.time_zone, excluded.suspend, excluded.concurrency_policy,
-                  excluded.starting_deadline_seconds, excluded.jitter_seconds,
-                  excluded.scanner_args, false)
-           returning (xmax = 0) as "created!""#,
+    sqlx::query!(
+        "insert into schedules as s (tenant_id, id, namespace, name, object_uid, schedule,
+           interval_seconds, time_zone, suspend, concurrency_policy, starting_deadline_seconds,
+           jitter_seconds, scanner_args, generation, decided_until, inserted_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+         on conflict (tenant_id, id) do update set
+           object_uid = excluded.object_uid, schedule = excluded.schedule,
+           interval_seconds = excluded.interval_seconds, time_zone = excluded.time_zone,
+           suspend = excluded.suspend, concurrency_policy = excluded.concurrency_policy,
+           starting_deadline_seconds = excluded.starting_deadline_seconds,
+           jitter_seconds = excluded.jitter_seconds, scanner_args = excluded.scanner_args,
+           generation = excluded.generation,
+           decided_until = case
+             when s.object_uid is distinct from excluded.object_uid and excluded.schedule is not null
+               then greatest(s.decided_until, $17)
+             when (s.schedule, s.interval_seconds, s.time_zone) is distinct from
+                 (excluded.schedule, excluded.interval_seconds, excluded.time_zone)
+               then greatest(s.decided_until, excluded.inserted_at)
+             else s.decided_until end,
+           is_deleted = false, deleted_at = null, updated_at = now()
+         where (s.object_uid, s.generation, s.schedule, s.interval_seconds, s.time_zone, s.suspend,
+                s.concurrency_policy, s.starting_deadline_seconds, s.jitter_seconds,
+                s.scanner_args, s.is_deleted)
+           is distinct from
+               (excluded.object_uid, excluded.generation, excluded.schedule,
+                excluded.interval_seconds, excluded.time_zone, excluded.suspend,
+                excluded.concurrency_policy, excluded.starting_deadline_seconds,
+                excluded.jitter_seconds, excluded.scanner_args, false)
+           and (s.object_uid is distinct from excluded.object_uid
+             or s.generation <= excluded.generation)",
         tenant,
         id.0,
         record.name.namespace,
@@ -96,66 +135,115 @@ pub async fn upsert(
         record.starting_deadline_seconds,
         record.jitter_seconds,
         record.scanner_args,
+        record.generation,
+        record.undecided_since.to_sqlx() as _,
         now.to_sqlx() as _,
+        record.created.to_sqlx() as _,
     )
-    .fetch_optional(tx.conn())
+    .execute(tx.conn())
     .await?;
-    let remembered = remembered(tx, id).await?;
-    Ok((Change::from_created(created), remembered))
+    remembered(tx, id)
+        .await?
+        .ok_or_else(|| StoreError::inconsistent("schedules", "id", id.0))
 }
 
-/// What the row remembers of earlier passes.
-pub async fn remembered(tx: &mut TenantTx, id: ScheduleId) -> Result<Remembered, StoreError> {
+/// What the row remembers of earlier passes, if there is one.
+pub async fn remembered(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+) -> Result<Option<Remembered>, StoreError> {
     let row = sqlx::query!(
         r#"select inserted_at as "anchor: jiff_sqlx::Timestamp",
              last_schedule_time as "last_slot: jiff_sqlx::Timestamp",
-             last_missed_time as "last_missed: jiff_sqlx::Timestamp", missed_count
+             last_missed_time as "last_missed: jiff_sqlx::Timestamp", missed_count, skipped_count,
+             decided_until as "decided_until: jiff_sqlx::Timestamp",
+             next_schedule_time as "next: jiff_sqlx::Timestamp", rests, generation, object_uid,
+             schedule, interval_seconds, time_zone
            from schedules where tenant_id = $1 and id = $2"#,
         tx.tenant().0,
         id.0,
     )
-    .fetch_one(tx.conn())
+    .fetch_optional(tx.conn())
     .await?;
-    Ok(Remembered {
+    Ok(row.map(|row| Remembered {
         anchor: row.anchor.to_jiff(),
         last_slot: row.last_slot.map(jiff_sqlx::Timestamp::to_jiff),
         last_missed: row.last_missed.map(jiff_sqlx::Timestamp::to_jiff),
         missed: row.missed_count,
-    })
+        skipped: row.skipped_count,
+        decided_until: row.decided_until.to_jiff(),
+        next: row.next.map(jiff_sqlx::Timestamp::to_jiff),
+        rests: row.rests,
+        generation: row.generation,
+        object: row.object_uid.map(ObjectUid),
+        times: (row.schedule, row.interval_seconds, row.time_zone),
+    }))
 }
 
-/// Remembers that `count` due times passed unclaimed, the last at `last`.
-pub async fn missed(
+/// Makes the accounts that the schedule chooses exactly `chosen`.
+pub async fn choose(
     tx: &mut TenantTx,
     id: ScheduleId,
-    last: Timestamp,
-    count: i64,
+    chosen: &[ProviderId],
 ) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    let wanted = uuids(chosen);
     sqlx::query!(
-        "update schedules set last_missed_time = $3, missed_count = missed_count + $4, updated_at = now()
-         where tenant_id = $1 and id = $2 and (last_missed_time is null or last_missed_time < $3)",
-        tx.tenant().0,
+        "delete from schedule_providers
+         where tenant_id = $1 and schedule_id = $2 and provider_id <> all ($3)",
+        tenant,
         id.0,
-        last.to_sqlx() as _,
-        count,
+        &wanted,
+    )
+    .execute(tx.conn())
+    .await?;
+    // Joined with providers, so that one deleted since it was listed is left out, not an error.
+    sqlx::query!(
+        "insert into schedule_providers (tenant_id, schedule_id, provider_id)
+         select tenant_id, $2, id from providers
+         where tenant_id = $1 and id = any ($3) and not is_deleted
+         on conflict do nothing",
+        tenant,
+        id.0,
+        &wanted,
     )
     .execute(tx.conn())
     .await?;
     Ok(())
 }
 
-/// Remembers the next due time, for readers of the database.
-pub async fn set_next(
+/// Whether `slot` is the last due time that was claimed, and an account that the schedule chooses has
+/// joined since.
+pub async fn lacks_slot(
     tx: &mut TenantTx,
     id: ScheduleId,
-    next: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update schedules set next_schedule_time = $3 where tenant_id = $1 and id = $2
-           and next_schedule_time is distinct from $3",
+    slot: Timestamp,
+) -> Result<bool, StoreError> {
+    let lacks = sqlx::query_scalar!(
+        r#"select exists (
+             select from schedules d
+             join schedule_providers c on c.tenant_id = d.tenant_id and c.schedule_id = d.id
+             where d.tenant_id = $1 and d.id = $2 and d.last_schedule_time = $3
+               and coalesce((select coalesce(o.last_due_at, o.due_at) < $3 from schedule_slots o
+                 where o.tenant_id = $1 and o.schedule_id = $2 and o.provider_id = c.provider_id
+                   and o.due_at <= $3
+                 order by o.due_at desc limit 1), true)) as "lacks!""#,
         tx.tenant().0,
         id.0,
-        next.map(ToSqlx::to_sqlx) as _,
+        slot.to_sqlx() as _,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(lacks)
+}
+
+/// Remembers that nothing is due: what the object says now cannot be read.
+pub async fn disarm(tx: &mut TenantTx, id: ScheduleId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update schedules set next_schedule_time = null where tenant_id = $1 and id = $2
+           and next_schedule_time is not null",
+        tx.tenant().0,
+        id.0,
     )
     .execute(tx.conn())
     .await?;
@@ -166,9 +254,9 @@ pub async fn set_next(
 /// were claimed, should the object come back. Slots whose `Scan` was not made are given up.
 pub async fn retire(tx: &mut TenantTx, object: ObjectUid) -> Result<bool, StoreError> {
     sqlx::query!(
-        "update schedule_slots s set state = 'skipped' from schedules d
+        "update schedule_slots s set state = 'skipped', reason = 'Deleted' from schedules d
          where s.tenant_id = $1 and d.tenant_id = s.tenant_id and d.id = s.schedule_id
-           and d.object_uid = $2 and s.state = 'claimed' and s.scan_id is null",
+           and d.object_uid = $2 and s.state = 'claimed'",
         tx.tenant().0,
         object.0,
     )

@@ -5,7 +5,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
-use prowler_operator::api::{Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{
+    Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant, annotations,
+};
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use prowler_operator::domain::ids::{ObjectName, ScanId};
 use prowler_operator::ingest::spool::{Encoding, Limits, Spool};
@@ -89,6 +91,11 @@ async fn furnished(operator: &Operator) -> World {
         ]);
         upload(operator, &world, &job, &records).await;
         operator.follow::<Scan>(namespace, scan).await;
+        let ask = json!({ "metadata": { "annotations": { annotations::SCAN_NOW: "again" } } });
+        operator.patch::<Provider>(namespace, name, ask).await;
+        operator.follow::<Provider>(namespace, name).await;
+        operator.pass_all::<Scan>(&world).await;
+        operator.pass_all::<Scan>(&world).await;
     }
     let spec = json!({ "permissions": ["MANAGE_SCANS"],
                        "providerGroupRefs": [{ "name": "p" }, { "name": "q" }] });
@@ -134,10 +141,12 @@ async fn no_row_of_a_deleted_provider_is_left_in_any_table_and_no_other_is_touch
             "provider_group_memberships",
             "providers",
             "quarantined_findings",
+            "requested_scans",
             "resource_finding_mappings",
             "resource_tag_mappings",
             "resources",
             "scans",
+            "schedule_providers",
             "schedule_slots",
         ]
     );
@@ -153,8 +162,11 @@ async fn no_row_of_a_deleted_provider_is_left_in_any_table_and_no_other_is_touch
         ("resource_tag_mappings", 3),
         ("provider_finding_states", 1),
         ("quarantined_findings", 1),
-        ("scans", 1),
+        ("scan_requests", 1),
+        ("requested_scans", 1),
+        ("scans", 2),
         ("providers", 1),
+        ("schedule_providers", 1),
         ("provider_groups", 2),
         ("roles", 1),
     ] {

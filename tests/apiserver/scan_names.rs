@@ -61,7 +61,7 @@ async fn schedules_whose_long_names_begin_alike_make_scans_of_their_own() {
     assert_eq!(operator.names::<Scan>(&world.namespace).await.len(), 2);
     let distinct = "(select distinct schedule_id from scans) led";
     assert_eq!(operator.count(distinct).await, 2);
-    assert_eq!(slots(&operator).await, "claimed claimed");
+    assert_eq!(slots(&operator).await, "created created");
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_scan_made_by_hand_under_a_due_time_s_name_runs_on_its_own_provider() 
     assert_eq!(status(&operator, &world).await["missedCount"], json!(1));
     assert_eq!(operator.names::<Scan>(&world.namespace).await, [name]);
     later(&operator, &world, QUARTER).await;
-    assert_eq!(slots(&operator).await, "missed claimed");
+    assert_eq!(slots(&operator).await, "missed created");
     assert_eq!(queued(&operator).await, "q manual, p scheduled");
     assert_eq!(status(&operator, &world).await["missedCount"], json!(1));
 }

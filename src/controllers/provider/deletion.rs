@@ -15,7 +15,7 @@ use crate::controllers::{Context, jobs};
 use crate::domain::ids::{ObjectUid, ProviderId, TenantId};
 use crate::domain::reason::Reason;
 use crate::store::scans::{self, Open};
-use crate::store::{deletion, providers};
+use crate::store::{deletion, providers, requests};
 
 /// A deletion pass works this long, then lets others have their turn and says how far it is.
 pub(in crate::controllers) const DELETION_SLICE: Duration = Duration::from_secs(5);
@@ -33,6 +33,7 @@ impl Provider {
         let Some(id) = providers::retire(&mut tx, object).await? else {
             return Ok(None);
         };
+        requests::forget(&mut tx, object).await?;
         let (why, now) = (PROVIDER_DELETED, cx.clock.now());
         let open = scans::cancel_all(&mut tx, &[id], why, now).await?;
         tx.commit().await?;

@@ -7,11 +7,13 @@ use crate::api::Scan;
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::{Error, encoded};
+use crate::controllers::run_now::is_asked_for;
 use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
 use crate::domain::schedule::jitter;
+use crate::store::requests::{self, Request};
 use crate::store::scans::{self, NewScan, ScanRow};
 use crate::store::schedules::{self, SlotOfScan};
 use crate::store::{TenantTx, providers};
@@ -37,7 +39,9 @@ impl Scan {
     ) -> Result<Enqueued, Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
         let slot = self.own_slot(&mut tx, name).await?;
-        if let Some(scan) = slot.as_ref().and_then(|slot| slot.scan) {
+        let request = self.own_request(&mut tx, name).await?;
+        let slots_scan = slot.as_ref().and_then(|slot| slot.scan);
+        if let Some(scan) = slots_scan.or(request.as_ref().and_then(|request| request.scan)) {
             // The cluster was restored: the slot's scan exists, this object stands for it now.
             scans::adopt(&mut tx, scan, object).await?;
             tx.commit().await?;
@@ -48,9 +52,10 @@ impl Scan {
             namespace: name.namespace.clone(),
             name: self.spec.provider_ref.name.clone(),
         };
-        let provider = match &slot {
-            Some(slot) => Some(slot.provider),
-            None => providers::by_name(&mut tx, &provider_name).await?,
+        let provider = match (&slot, &request) {
+            (Some(slot), _) => Some(slot.provider),
+            (_, Some(request)) => Some(request.provider),
+            (None, None) => providers::by_name(&mut tx, &provider_name).await?,
         };
         if slot.is_none() {
             // A wish that no attempt could have is refused before it waits for its turn.
@@ -71,7 +76,14 @@ impl Scan {
             object,
             name: name.clone(),
             provider,
-            slot: slot.as_ref().map(|slot| (slot.schedule, slot.due_at)),
+            schedule: match (&slot, &request) {
+                (Some(slot), _) => Some(slot.schedule),
+                (None, Some(request)) => request.schedule,
+                (None, None) => None,
+            },
+            due_at: slot.as_ref().map(|slot| slot.due_at),
+            is_requested: request.is_some(),
+            replaces: slot.as_ref().is_some_and(|slot| slot.replaces),
             trigger: if slot.is_some() {
                 "scheduled"
             } else {
@@ -87,12 +99,15 @@ impl Scan {
                 }),
             scanner_args,
         };
-        scans::enqueue(&mut tx, &scan).await?;
+        let replaced = scans::enqueue(&mut tx, &scan, cx.clock.now()).await?;
         tx.commit().await?;
+        for name in replaced {
+            cx.wake.call_named::<Self>(&name);
+        }
         cx.wake.admission.notify_one();
         Ok(match load(tenant.id, object, cx).await? {
             Some(row) => Enqueued::Row(Box::new(row)),
-            None if slot.is_some() => Enqueued::Never,
+            None if slot.is_some() || request.is_some() => Enqueued::Never,
             // Deleted between the two queries: the next pass finds no Provider.
             None => return Err(Error::Outdated),
         })
@@ -114,6 +129,19 @@ impl Scan {
                 uid.as_deref(),
                 &slot.provider_name,
             )
+        }))
+    }
+
+    /// The annotation that asked for this very object, if one did.
+    pub(super) async fn own_request(
+        &self,
+        tx: &mut TenantTx,
+        name: &ObjectName,
+    ) -> Result<Option<Request>, Error> {
+        let request = requests::of_scan(tx, name).await?;
+        Ok(request.filter(|request| {
+            let owner = request.object.to_string();
+            is_asked_for(self, &owner, &request.provider_name)
         }))
     }
 }

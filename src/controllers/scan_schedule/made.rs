@@ -12,38 +12,16 @@ use crate::api::scan::{ScanSpec, Trigger};
 use crate::api::{FIELD_MANAGER, Scan, ScanSchedule};
 use crate::controllers::error::Error;
 use crate::controllers::tenancy::TenantView;
+use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, HasApi, only};
 use crate::domain::ids::{ObjectName, ScheduleId};
 use crate::domain::reason::Reason;
-use crate::store::providers::Listed;
+use crate::store::schedules::GivenUp;
 use crate::store::{scans, schedules};
 
 /// Seconds that a claimed slot may be late beyond the schedule's own deadline: a pass that claims
 /// one at the last moment may still make its Scan.
 const CLAIMED_GRACE: i64 = 300;
-
-/// The name of the Scan a slot leads to: the same whenever it is made, and no other slot's. Names
-/// of objects end at 253 characters, of which the due time and the hash take 28; the hash is over
-/// the schedule too, for what is left of its name may be the beginning of another's.
-pub(super) fn scan_name(
-    schedule: &str,
-    id: ScheduleId,
-    provider: &Listed,
-    due_at: Timestamp,
-) -> String {
-    let hash = blake3::Hasher::new()
-        .update(id.0.as_bytes())
-        .update(provider.id.0.as_bytes())
-        .finalize()
-        .to_hex();
-    let head: String = schedule.chars().take(200).collect();
-    format!(
-        "{}-{}-{}",
-        head.trim_end_matches(['-', '.']),
-        due_at.as_second(),
-        &hash[..16]
-    )
-}
 
 /// Whether a Scan is what this schedule makes for this Provider: its name alone says nothing, for
 /// anybody may make one of that name. A schedule that has no object any more is known by its name.
@@ -126,29 +104,25 @@ impl ScanSchedule {
         let is_ours = |scan: &Scan| is_made_for(scan, &name.name, uid, &slot.provider_name);
         let mut tx = cx.store.tenant(tenant.id).await?;
         if let Some(scan) = found.0.ok().filter(is_ours) {
+            let uid = uid_of(&scan)?;
             if scan.status.is_some_and(|status| status.scan_id.is_some()) {
                 // It was queued, and the database does not remember: it was restored to a time
                 // before. A slot that waited for its row would keep later ones from being claimed.
-                schedules::skip(
-                    &mut tx,
-                    &ObjectName {
-                        namespace: name.namespace.clone(),
-                        name: slot.scan_name.clone(),
-                    },
-                )
-                .await?;
+                schedules::fulfil(&mut tx, id, slot, uid).await?;
                 tx.commit().await?;
             }
             return Ok(());
         }
-        let is_lapsed = schedules::lapse(&mut tx, id, slot).await?;
+        let is_lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::NameTaken).await?;
         tx.commit().await?;
         if is_lapsed {
             let note = format!(
                 "The due time {} of Provider {} passed without a scan: its name, {}, is that of a Scan which this schedule did not make.",
                 slot.due_at, slot.provider_name, slot.scan_name
             );
-            self.tell_missed(&note, cx).await;
+            let reason = Reason::MissedSchedule;
+            cx.tell(self, EventType::Warning, reason, "Schedule", &note)
+                .await;
         }
         Ok(())
     }
@@ -166,9 +140,17 @@ impl ScanSchedule {
             return Ok(true);
         }
         let mut tx = cx.store.tenant(tenant.id).await?;
-        schedules::lapse(&mut tx, id, slot).await?;
+        schedules::lapse(&mut tx, id, slot, GivenUp::Deadline).await?;
         tx.commit().await?;
         Ok(false)
+    }
+
+    /// Whether a due time is more than `grace` seconds past the deadline.
+    fn is_late(&self, due_at: Timestamp, now: Timestamp, grace: i64) -> bool {
+        let late = now.duration_since(due_at).as_secs();
+        self.spec
+            .starting_deadline_seconds
+            .is_some_and(|deadline| late > deadline + grace)
     }
 
     fn scan(&self, slot: &schedules::Claimed, name: &ObjectName) -> Scan {
@@ -229,6 +211,7 @@ pub mod tests {
 
     use super::*;
     use crate::domain::ids::ProviderId;
+    use crate::store::providers::Listed;
 
     pub fn provider(n: u128) -> Listed {
         Listed {
@@ -242,24 +225,6 @@ pub mod tests {
             labels: serde_json::json!({}),
             suspend: false,
         }
-    }
-
-    #[test]
-    fn a_slot_leads_to_one_name_and_different_slots_to_different_ones() {
-        let due: Timestamp = "2026-11-23T02:00:00Z".parse().unwrap();
-        let long = "s".repeat(253);
-        let id = ScheduleId(Uuid::from_u128(7));
-        let name = scan_name(&long, id, &provider(1), due);
-        assert_eq!(name, scan_name(&long, id, &provider(1), due));
-        assert_ne!(name, scan_name(&long, id, &provider(2), due));
-        let later = due + jiff::SignedDuration::from_secs(60);
-        assert_ne!(name, scan_name(&long, id, &provider(1), later));
-        // Another schedule, whose name differs only where it is cut off.
-        let other = ScheduleId(Uuid::from_u128(8));
-        assert_ne!(name, scan_name(&long, other, &provider(1), due));
-        assert!(name.len() <= 253);
-        let (_, hash) = name.rsplit_once('-').unwrap();
-        assert_eq!(hash.len(), 16, "as many bits as make a second one unlikely");
     }
 
     #[test]

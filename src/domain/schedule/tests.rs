@@ -15,6 +15,15 @@ fn cron(expression: &str, zone: &str) -> Schedule {
     Schedule::parse(expression, Some(zone), ID).unwrap()
 }
 
+impl Schedule {
+    /// The due times from `first` on, which is one, up to and with `last`.
+    fn between(&self, first: Timestamp, last: Timestamp) -> Vec<Timestamp> {
+        std::iter::successors(Some(first), |time| self.after(*time))
+            .take_while(|time| *time <= last)
+            .collect()
+    }
+}
+
 fn dues(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
     let mut time = at(from);
     (0..count)
@@ -44,132 +53,136 @@ fn a_schedule_that_is_due_too_often_is_refused_with_both_times() {
     }
 }
 
+/// What is due at `now`, all up to `until` being decided.
+fn due(schedule: &Schedule, until: &str, now: &str) -> Due {
+    schedule.decide(at(until), false, at(now))
+}
+
+fn passed(first: &str, last: &str, count: u64, fate: Fate) -> Passed {
+    Passed {
+        first: at(first),
+        last: at(last),
+        count,
+        fate,
+    }
+}
+
 #[test]
-fn nothing_fires_before_the_first_due_time() {
+fn nothing_is_claimed_before_the_first_due_time() {
     let daily = cron("0 2 * * *", "Etc/UTC");
-    let due = daily.decide(None, at("2026-03-01T12:00:00Z"), at("2026-03-01T13:00:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::WaitUntil(at("2026-03-02T02:00:00Z"))
-    );
-    assert_eq!(due.missed, None);
+    let due = due(&daily, "2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z");
+    assert_eq!((due.claim, due.passed), (None, None));
+    assert_eq!(due.until, at("2026-03-01T12:00:00Z"));
     assert_eq!(due.next, Some(at("2026-03-02T02:00:00Z")));
 }
 
 #[test]
-fn a_due_time_fires_at_its_second_and_not_before() {
+fn a_due_time_is_claimed_at_its_second_and_not_before() {
     let daily = cron("0 2 * * *", "Etc/UTC");
-    let since = at("2026-03-01T12:00:00Z");
+    let since = "2026-03-01T12:00:00Z";
     let slot = at("2026-03-02T02:00:00Z");
-    let before = daily.decide(None, since, at("2026-03-02T01:59:59.999Z"));
-    assert_eq!(before.decision, Decision::WaitUntil(slot));
+    let before = due(&daily, since, "2026-03-02T01:59:59.999Z");
+    assert_eq!((before.claim, before.next), (None, Some(slot)));
     for now in [
         "2026-03-02T02:00:00Z",
         "2026-03-02T02:00:00.5Z",
         "2026-03-02T17:00:00Z",
     ] {
-        let due = daily.decide(None, since, at(now));
-        assert_eq!(due.decision, Decision::Fire { slot }, "{now}");
+        let due = due(&daily, since, now);
+        assert_eq!((due.claim, due.until), (Some(slot), slot), "{now}");
         assert_eq!(due.next, Some(at("2026-03-03T02:00:00Z")));
     }
-    let after = daily.decide(Some(slot), since, at("2026-03-02T02:00:01Z"));
-    assert_eq!(
-        after.decision,
-        Decision::WaitUntil(at("2026-03-03T02:00:00Z"))
-    );
+    let after = daily.decide(slot, false, at("2026-03-02T02:00:01Z"));
+    assert_eq!(after.claim, None);
+    assert_eq!(after.next, Some(at("2026-03-03T02:00:00Z")));
 }
 
 #[test]
-fn missed_slots_collapse_into_the_latest() {
+fn what_passed_unseen_is_superseded_by_the_latest() {
     let daily = cron("0 2 * * *", "Etc/UTC");
-    let last = at("2026-03-02T02:00:00Z");
-    let due = daily.decide(Some(last), last, at("2026-03-06T09:00:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::Fire {
-            slot: at("2026-03-06T02:00:00Z")
-        }
+    let due = due(&daily, "2026-03-02T02:00:00Z", "2026-03-06T09:00:00Z");
+    assert_eq!(due.claim, Some(at("2026-03-06T02:00:00Z")));
+    let others = passed(
+        "2026-03-03T02:00:00Z",
+        "2026-03-05T02:00:00Z",
+        3,
+        Fate::Superseded,
     );
-    assert_eq!(
-        due.missed,
-        Some(Missed {
-            last: at("2026-03-05T02:00:00Z"),
-            count: 3
-        })
-    );
+    assert_eq!(due.passed, Some(others));
+    assert_eq!(Some(due.until), due.claim);
 }
 
 #[test]
-fn past_the_deadline_a_slot_is_missed_and_the_next_awaited() {
+fn past_the_deadline_due_times_are_missed_and_the_next_awaited() {
     let daily = cron("0 2 * * *", "Etc/UTC").with_deadline(Some(600));
-    let last = at("2026-03-02T02:00:00Z");
-    let in_time = daily.decide(Some(last), last, at("2026-03-03T02:10:00Z"));
+    let until = "2026-03-02T02:00:00Z";
+    let in_time = due(&daily, until, "2026-03-03T02:10:00Z");
+    assert_eq!(in_time.claim, Some(at("2026-03-03T02:00:00Z")));
+    assert_eq!(in_time.passed, None);
+    let late = due(&daily, until, "2026-03-04T02:10:01Z");
     assert_eq!(
-        in_time.decision,
-        Decision::Fire {
-            slot: at("2026-03-03T02:00:00Z")
-        }
+        (late.claim, late.next),
+        (None, Some(at("2026-03-05T02:00:00Z")))
     );
-    assert_eq!(in_time.missed, None);
-    let late = daily.decide(Some(last), last, at("2026-03-03T02:10:01Z"));
-    assert_eq!(
-        late.decision,
-        Decision::WaitUntil(at("2026-03-04T02:00:00Z"))
+    let missed = passed(
+        "2026-03-03T02:00:00Z",
+        "2026-03-04T02:00:00Z",
+        2,
+        Fate::Missed,
     );
-    let missed = late.missed.unwrap();
-    assert_eq!(
-        missed,
-        Missed {
-            last: at("2026-03-03T02:00:00Z"),
-            count: 1
-        }
-    );
-    let again = daily.decide(Some(missed.last), last, at("2026-03-03T03:00:00Z"));
-    assert_eq!(again.missed, None, "what was recorded is not missed twice");
+    assert_eq!(late.passed, Some(missed));
+    let again = daily.decide(late.until, false, at("2026-03-04T03:00:00Z"));
+    assert_eq!(again.passed, None, "what was recorded is not missed twice");
 }
 
 #[test]
-fn a_clock_that_jumps_back_fires_nothing_again() {
+fn while_a_schedule_rests_its_due_times_are_left_out_and_none_is_made_up_for() {
+    let daily = cron("0 2 * * *", "Etc/UTC").with_deadline(Some(600));
+    let now = at("2026-03-04T02:00:01Z");
+    let due = daily.decide(at("2026-03-02T02:00:00Z"), true, now);
+    let left_out = passed(
+        "2026-03-03T02:00:00Z",
+        "2026-03-04T02:00:00Z",
+        2,
+        Fate::Suspended,
+    );
+    assert_eq!((due.claim, due.passed), (None, Some(left_out)));
+    let woken = daily.decide(due.until, false, now);
+    assert_eq!((woken.claim, woken.passed), (None, None));
+}
+
+#[test]
+fn a_clock_that_jumps_back_claims_nothing_again() {
     let hourly = cron("0 * * * *", "Etc/UTC");
-    let last = at("2026-03-02T02:00:00Z");
-    let due = hourly.decide(Some(last), last, at("2026-03-02T00:30:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::WaitUntil(at("2026-03-02T01:00:00Z"))
-    );
-    let due = hourly.decide(Some(last), last, at("2026-03-02T01:30:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::WaitUntil(at("2026-03-02T02:00:00Z"))
-    );
+    let until = "2026-03-02T02:00:00Z";
+    for now in ["2026-03-02T00:30:00Z", "2026-03-02T01:30:00Z", until] {
+        let due = due(&hourly, until, now);
+        assert_eq!((due.claim, due.passed), (None, None), "{now}");
+        assert_eq!(due.next, Some(at("2026-03-02T03:00:00Z")), "{now}");
+    }
 }
 
 #[test]
 fn an_interval_is_first_due_at_its_anchor() {
     let anchor = at("2026-03-01T12:00:00.7Z");
     let daily = Schedule::every("24h", anchor).unwrap();
-    let due = daily.decide(None, anchor, anchor);
     let first = at("2026-03-01T12:00:00Z");
-    assert_eq!(due.decision, Decision::Fire { slot: first });
-    let due = daily.decide(Some(first), anchor, at("2026-03-02T11:59:59Z"));
+    let due = daily.decide(daily.undecided_since(anchor), false, anchor);
+    assert_eq!((due.claim, due.passed), (Some(first), None));
+    let due = daily.decide(first, false, at("2026-03-02T11:59:59Z"));
     assert_eq!(
-        due.decision,
-        Decision::WaitUntil(at("2026-03-02T12:00:00Z"))
+        (due.claim, due.next),
+        (None, Some(at("2026-03-02T12:00:00Z")))
     );
-    let due = daily.decide(Some(first), anchor, at("2026-03-05T13:00:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::Fire {
-            slot: at("2026-03-05T12:00:00Z")
-        }
+    let due = daily.decide(first, false, at("2026-03-05T13:00:00Z"));
+    assert_eq!(due.claim, Some(at("2026-03-05T12:00:00Z")));
+    let others = passed(
+        "2026-03-02T12:00:00Z",
+        "2026-03-04T12:00:00Z",
+        3,
+        Fate::Superseded,
     );
-    assert_eq!(
-        due.missed,
-        Some(Missed {
-            last: at("2026-03-04T12:00:00Z"),
-            count: 3
-        })
-    );
+    assert_eq!(due.passed, Some(others));
 }
 
 #[test]
@@ -189,13 +202,8 @@ fn in_spring_a_skipped_due_time_comes_right_after_the_gap() {
             "2026-03-30T00:30:00Z"
         ]
     );
-    let due = daily.decide(None, at("2026-03-28T20:00:00Z"), at("2026-03-29T05:00:00Z"));
-    assert_eq!(
-        due.decision,
-        Decision::Fire {
-            slot: at("2026-03-29T01:00:00Z")
-        }
-    );
+    let due = due(&daily, "2026-03-28T20:00:00Z", "2026-03-29T05:00:00Z");
+    assert_eq!(due.claim, Some(at("2026-03-29T01:00:00Z")));
 }
 
 #[test]
@@ -212,10 +220,10 @@ fn in_autumn_a_due_time_that_comes_twice_counts_once() {
         ["2026-10-25T00:30:00Z", "2026-10-25T13:30:00Z"]
     );
     let slot = at("2026-10-25T00:30:00Z");
-    let due = daily.decide(Some(slot), slot, at("2026-10-25T01:30:00Z"));
+    let due = daily.decide(slot, false, at("2026-10-25T01:30:00Z"));
     assert_eq!(
-        due.decision,
-        Decision::WaitUntil(at("2026-10-26T01:30:00Z"))
+        (due.claim, due.next),
+        (None, Some(at("2026-10-26T01:30:00Z")))
     );
 }
 
@@ -384,49 +392,37 @@ proptest! {
     }
 
     #[test]
-    fn a_slot_fires_once_however_often_one_looks(
-        schedule in schedules(), start in moments(), pauses in proptest::collection::vec(1..100_000_i64, 1..20),
+    fn every_due_time_is_decided_once_however_the_clock_jumps(
+        schedule in schedules(), start in moments(), deadline in proptest::option::of(0..100_000_i64),
+        looks in proptest::collection::vec((-50_000..100_000_i64, any::<bool>()), 1..20),
     ) {
-        let mut now = start;
-        let mut last: Option<Timestamp> = None;
-        let mut accounted = 0;
-        for pause in pauses {
-            now += pause.seconds();
-            let due = schedule.decide(last, start, now);
-            if let Some(missed) = due.missed {
-                accounted += missed.count;
+        let schedule = schedule.with_deadline(deadline);
+        let before = schedule.undecided_since(start);
+        let (mut now, mut until) = (start, before);
+        let mut decided = Vec::new();
+        for (jump, rests) in looks {
+            now += jump.seconds();
+            let due = schedule.decide(until, rests, now);
+            prop_assert!(due.until >= until && due.until <= now.max(until));
+            prop_assert!(due.next.is_none_or(|next| next > now && next > due.until));
+            if let Some(passed) = due.passed {
+                prop_assert_eq!(passed.fate == Fate::Suspended, rests);
+                let stretch = schedule.between(passed.first, passed.last);
+                prop_assert_eq!(passed.count, u64::try_from(stretch.len()).unwrap());
+                decided.extend(stretch);
             }
-            if let Decision::Fire { slot } = due.decision {
-                prop_assert!(slot <= now);
-                prop_assert!(last.is_none_or(|last| slot > last), "only forward");
+            if let Some(slot) = due.claim {
+                prop_assert!(!rests && slot <= now);
                 prop_assert!(schedule.after(slot).is_none_or(|next| next > now), "the latest");
-                last = Some(slot);
-                accounted += 1;
+                prop_assert!(deadline.is_none_or(|most| now.duration_since(slot).as_secs() <= most));
+                decided.push(slot);
             }
-            let again = schedule.decide(last, start, now);
-            prop_assert!(!matches!(again.decision, Decision::Fire { .. }), "once");
-            if let Decision::WaitUntil(time) = again.decision {
-                prop_assert!(time > now);
-                prop_assert_eq!(Some(time), again.next);
-            }
+            until = due.until;
+            let again = schedule.decide(until, rests, now);
+            prop_assert_eq!((again.claim, again.passed, again.until), (None, None, until));
         }
-        // Each due time was fired or counted as missed, none twice.
-        let before = schedule.before_first(start);
-        if let Some(last) = last && accounted < MOST_COUNTED {
-            prop_assert_eq!(accounted, schedule.count(before, last));
-        }
-    }
-
-    #[test]
-    fn with_a_deadline_nothing_late_fires(
-        schedule in schedules(), start in moments(), pause in 1..500_000_i64, deadline in 0..5000_i64,
-    ) {
-        let now = start + pause.seconds();
-        let schedule = schedule.with_deadline(Some(deadline));
-        let due = schedule.decide(None, start, now);
-        if let Decision::Fire { slot } = due.decision {
-            prop_assert!(now.duration_since(slot).as_secs() <= deadline);
-        }
+        let all = schedule.after(before).map(|first| schedule.between(first, until));
+        prop_assert_eq!(decided, all.unwrap_or_default());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The ledger of accounts: every scan that holds one, or waits for one, whosever it is.
+//! The ledger of accounts: every scan that holds one, or waits for one, whosever it is; and every
+//! schedule whose due times are claimed.
 
 use std::time::Duration;
 
@@ -45,6 +46,38 @@ pub async fn entries(admin: &AdminStore, patience: Duration) -> Result<Vec<Entry
                 namespace: row.namespace,
                 name: row.name,
             },
+        })
+        .collect())
+}
+
+/// A schedule that is stored as one whose object is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Armed {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Where its object is, or was.
+    pub name: ObjectName,
+    /// Its object.
+    pub object: ObjectUid,
+}
+
+/// All of them.
+pub async fn schedules(admin: &AdminStore) -> Result<Vec<Armed>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select tenant_id, namespace, name, object_uid as "object_uid!" from schedules
+           where not is_deleted and object_uid is not null and tenant_id is not null"#,
+    )
+    .fetch_all(admin.pool())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Armed {
+            tenant: TenantId(row.tenant_id),
+            name: ObjectName {
+                namespace: row.namespace,
+                name: row.name,
+            },
+            object: ObjectUid(row.object_uid),
         })
         .collect())
 }

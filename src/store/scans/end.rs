@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 
 use super::row::JobRef;
-use crate::domain::ids::{ObjectUid, ProviderId, ScanId};
+use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::store::{StoreError, TenantTx, uuids};
 
@@ -80,6 +80,41 @@ pub async fn cancel(
     .execute(tx.conn())
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Cancels the schedule's scans of this account that have not ended, but for the one that takes their
+/// place; where their objects are.
+pub(super) async fn replace(
+    tx: &mut TenantTx,
+    by: ScanId,
+    schedule: ScheduleId,
+    provider: ProviderId,
+    now: Timestamp,
+) -> Result<Vec<ObjectName>, StoreError> {
+    let rows = sqlx::query!(
+        "update scans set state = 'cancelled', reason = $6, completed_at = $5,
+           message = 'Replaced by the schedule''s next scan.',
+           duration = extract(epoch from $5::timestamptz - started_at)::integer, updated_at = now()
+         where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and id <> $4
+           and (holds_account or state in ('available', 'executing'))
+           and state in ('available', 'executing')
+         returning namespace, name",
+        tx.tenant().0,
+        schedule.0,
+        provider.0,
+        by.0,
+        now.to_sqlx() as _,
+        Reason::Cancelled.as_str(),
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ObjectName {
+            namespace: row.namespace,
+            name: row.name,
+        })
+        .collect())
 }
 
 /// Frees the account and the slots of an attempt whose pod is gone.

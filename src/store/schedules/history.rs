@@ -1,5 +1,5 @@
-//! The scans that a schedule led to: those that are not over, which its concurrency policy asks
-//! for, and those that are, of which the latest are kept as objects.
+//! The scans that a schedule led to: how many are not over, how the others ended, and which of those
+//! are still kept as objects.
 
 use std::collections::BTreeMap;
 
@@ -7,44 +7,6 @@ use jiff::Timestamp;
 
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 use crate::store::{StoreError, TenantTx, uuids};
-
-/// A scan that is queued or running.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Busy {
-    /// The account.
-    pub provider: ProviderId,
-    /// The scan.
-    pub scan: ScanId,
-    /// Not started yet.
-    pub queued: bool,
-}
-
-/// Those of the providers that have a scan of this schedule queued or running.
-pub async fn busy(
-    tx: &mut TenantTx,
-    id: ScheduleId,
-    providers: &[ProviderId],
-) -> Result<Vec<Busy>, StoreError> {
-    let ids = uuids(providers);
-    let rows = sqlx::query!(
-        "select provider_id, id, state from scans
-         where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3)
-           and (state in ('available', 'executing') or holds_account)",
-        tx.tenant().0,
-        id.0,
-        &ids,
-    )
-    .fetch_all(tx.conn())
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Busy {
-            provider: ProviderId(row.provider_id),
-            scan: ScanId(row.id),
-            queued: row.state == "available",
-        })
-        .collect())
-}
 
 /// How a scan ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,9 +109,11 @@ pub async fn activity(
 ) -> Result<(i64, Option<Timestamp>), StoreError> {
     let row = sqlx::query!(
         r#"select
-             count(*) filter (where state in ('available', 'executing')) as "active!",
-             max(completed_at) filter (where state = 'completed') as "last: jiff_sqlx::Timestamp"
-           from scans where tenant_id = $1 and schedule_id = $2"#,
+             (select count(*) from scans where tenant_id = $1 and schedule_id = $2
+                and (holds_account or state in ('available', 'executing'))
+                and state in ('available', 'executing')) as "active!",
+             (select max(completed_at) from scans where tenant_id = $1 and schedule_id = $2
+                and state = 'completed') as "last: jiff_sqlx::Timestamp""#,
         tx.tenant().0,
         id.0,
     )

@@ -3,10 +3,9 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use uuid::Uuid;
 
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
-use crate::store::{StoreError, TenantTx, uuids};
+use crate::store::{StoreError, TenantTx};
 
 /// A slot that was claimed and the scan it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,85 +20,14 @@ pub struct Claimed {
     pub due_at: Timestamp,
 }
 
-/// One account a slot is claimed for.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// The account.
-    pub provider: ProviderId,
-    /// Name of the `Scan` object to be made.
-    pub scan_name: String,
-    /// `claimed`, or `skipped` when the concurrency policy says so.
-    pub state: &'static str,
-}
-
-/// Claims the slot `due_at` for each of `claims`, once each, and remembers it as the last.
-pub async fn claim(
-    tx: &mut TenantTx,
-    id: ScheduleId,
-    due_at: Timestamp,
-    claims: &[Claim],
-) -> Result<u64, StoreError> {
-    let tenant = tx.tenant().0;
-    let providers: Vec<Uuid> = claims.iter().map(|claim| claim.provider.0).collect();
-    let names: Vec<String> = claims.iter().map(|claim| claim.scan_name.clone()).collect();
-    let states: Vec<String> = claims.iter().map(|claim| claim.state.to_owned()).collect();
-    let done = sqlx::query!(
-        "insert into schedule_slots (tenant_id, schedule_id, provider_id, due_at, scan_name, state)
-         select $1, $2, c.provider_id, $3, c.scan_name, c.state
-         from unnest($4::uuid[], $5::text[], $6::text[]) as c (provider_id, scan_name, state)
-         join providers p on p.tenant_id = $1 and p.id = c.provider_id and not p.is_deleted
-         on conflict do nothing",
-        tenant,
-        id.0,
-        due_at.to_sqlx() as _,
-        &providers,
-        &names,
-        &states,
-    )
-    .execute(tx.conn())
-    .await?;
-    sqlx::query!(
-        "update schedules set last_schedule_time = $3, updated_at = now()
-         where tenant_id = $1 and id = $2 and (last_schedule_time is null or last_schedule_time < $3)",
-        tenant,
-        id.0,
-        due_at.to_sqlx() as _,
-    )
-    .execute(tx.conn())
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Which of these accounts have no row for the slot `due_at` yet.
-pub async fn without_slot(
-    tx: &mut TenantTx,
-    id: ScheduleId,
-    due_at: Timestamp,
-    providers: &[ProviderId],
-) -> Result<Vec<ProviderId>, StoreError> {
-    let ids = uuids(providers);
-    let open = sqlx::query_scalar!(
-        r#"select wanted as "wanted!" from unnest($4::uuid[]) wanted
-           where not exists (select from schedule_slots s
-             where s.tenant_id = $1 and s.schedule_id = $2 and s.provider_id = wanted and s.due_at = $3)"#,
-        tx.tenant().0,
-        id.0,
-        due_at.to_sqlx() as _,
-        &ids,
-    )
-    .fetch_all(tx.conn())
-    .await?;
-    Ok(open.into_iter().map(ProviderId).collect())
-}
-
 /// Slots claimed but not yet led to a scan's row: their `Scan` objects are (re)made.
 pub async fn unfulfilled(tx: &mut TenantTx, id: ScheduleId) -> Result<Vec<Claimed>, StoreError> {
     let rows = sqlx::query!(
-        r#"select s.provider_id, p.name as provider_name, s.scan_name,
+        r#"select s.provider_id, p.name as provider_name, s.scan_name as "scan_name!",
              s.due_at as "due_at: jiff_sqlx::Timestamp"
            from schedule_slots s
            join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id and not p.is_deleted
-           where s.tenant_id = $1 and s.schedule_id = $2 and s.state = 'claimed' and s.scan_id is null"#,
+           where s.tenant_id = $1 and s.schedule_id = $2 and s.state = 'claimed'"#,
         tx.tenant().0,
         id.0,
     )
@@ -114,28 +42,6 @@ pub async fn unfulfilled(tx: &mut TenantTx, id: ScheduleId) -> Result<Vec<Claime
             due_at: row.due_at.to_jiff(),
         })
         .collect())
-}
-
-/// Those of the providers for which an earlier slot of this schedule still waits for its scan.
-pub async fn awaited(
-    tx: &mut TenantTx,
-    id: ScheduleId,
-    due_at: Timestamp,
-    providers: &[ProviderId],
-) -> Result<Vec<ProviderId>, StoreError> {
-    let ids = uuids(providers);
-    let awaited = sqlx::query_scalar!(
-        "select distinct provider_id from schedule_slots
-         where tenant_id = $1 and schedule_id = $2 and provider_id = any ($3) and due_at < $4
-           and state = 'claimed' and scan_id is null",
-        tx.tenant().0,
-        id.0,
-        &ids,
-        due_at.to_sqlx() as _,
-    )
-    .fetch_all(tx.conn())
-    .await?;
-    Ok(awaited.into_iter().map(ProviderId).collect())
 }
 
 /// A slot as the `Scan` it leads to finds it.
@@ -155,6 +61,8 @@ pub struct SlotOfScan {
     pub due_at: Timestamp,
     /// Seconds over which the schedule spreads its starts.
     pub jitter_seconds: i64,
+    /// The scan takes the place of those of the same schedule and account that have not ended.
+    pub replaces: bool,
     /// The scan's row, once there is one.
     pub scan: Option<ScanId>,
 }
@@ -167,12 +75,13 @@ pub async fn slot_of_scan(
 ) -> Result<Option<SlotOfScan>, StoreError> {
     let row = sqlx::query!(
         r#"select s.schedule_id, s.provider_id, s.due_at as "due_at: jiff_sqlx::Timestamp",
-             s.scan_id, d.jitter_seconds, d.name as schedule_name, d.object_uid as schedule_object,
+             s.scan_id, d.jitter_seconds, d.concurrency_policy, d.name as schedule_name, d.object_uid as schedule_object,
              p.name as provider_name
            from schedule_slots s
            join schedules d on d.tenant_id = s.tenant_id and d.id = s.schedule_id
            join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
-           where s.tenant_id = $1 and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed'"#,
+           where s.tenant_id = $1 and d.namespace = $2 and s.scan_name = $3
+             and s.state in ('claimed', 'created')"#,
         tx.tenant().0,
         name.namespace,
         name.name,
@@ -187,6 +96,7 @@ pub async fn slot_of_scan(
         provider_name: row.provider_name,
         due_at: row.due_at.to_jiff(),
         jitter_seconds: row.jitter_seconds,
+        replaces: row.concurrency_policy == "Replace",
         scan: row.scan_id.map(ScanId),
     }))
 }
@@ -194,10 +104,10 @@ pub async fn slot_of_scan(
 /// Gives up a slot whose `Scan` object was deleted before it had a row.
 pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError> {
     sqlx::query!(
-        "update schedule_slots s set state = 'skipped'
+        "update schedule_slots s set state = 'skipped', reason = 'Deleted'
          from schedules d
          where s.tenant_id = $1 and d.tenant_id = s.tenant_id and d.id = s.schedule_id
-           and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed' and s.scan_id is null",
+           and d.namespace = $2 and s.scan_name = $3 and s.state = 'claimed'",
         tx.tenant().0,
         name.namespace,
         name.name,
@@ -207,31 +117,73 @@ pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError
     Ok(())
 }
 
-/// Gives up a claimed slot whose `Scan` was never made: it counts as missed. False: it was given
-/// up already, or its scan is queued by now.
-pub async fn lapse(tx: &mut TenantTx, id: ScheduleId, slot: &Claimed) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
-        "update schedule_slots set state = 'missed'
+/// Remembers that the slot led to this object, whose row the database does not have any more.
+pub async fn fulfil(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    slot: &Claimed,
+    object: ObjectUid,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update schedule_slots set state = 'created', scan_object = $5
          where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
-           and state = 'claimed' and scan_id is null",
+           and state = 'claimed'",
         tx.tenant().0,
         id.0,
         slot.provider.0,
         slot.due_at.to_sqlx() as _,
+        object.0,
     )
     .execute(tx.conn())
     .await?;
-    let lapsed = i64::try_from(done.rows_affected()).unwrap_or(0);
+    Ok(())
+}
+
+/// Why a claimed slot is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Its `Scan` could not be made in time.
+    Deadline,
+    /// Somebody else's `Scan` has its name.
+    NameTaken,
+}
+
+/// Gives up a claimed slot whose `Scan` was never made: its due time counts as missed. False: it was
+/// given up already, or its scan is queued by now.
+pub async fn lapse(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    slot: &Claimed,
+    why: GivenUp,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "update schedule_slots set state = 'missed', reason = $5
+         where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
+           and state = 'claimed'",
+        tx.tenant().0,
+        id.0,
+        slot.provider.0,
+        slot.due_at.to_sqlx() as _,
+        match why {
+            GivenUp::Deadline => "Deadline",
+            GivenUp::NameTaken => "NameTaken",
+        },
+    )
+    .execute(tx.conn())
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // A due time counts once, of however many accounts it is missed.
     sqlx::query!(
-        "update schedules set missed_count = missed_count + $4::bigint, updated_at = now(),
-           last_missed_time = greatest(last_missed_time, $3)
-         where tenant_id = $1 and id = $2 and $4::bigint > 0",
+        "update schedules set missed_count = missed_count + 1, last_missed_time = $3,
+           updated_at = now()
+         where tenant_id = $1 and id = $2 and (last_missed_time is null or last_missed_time < $3)",
         tx.tenant().0,
         id.0,
         slot.due_at.to_sqlx() as _,
-        lapsed,
     )
     .execute(tx.conn())
     .await?;
-    Ok(lapsed > 0)
+    Ok(true)
 }

@@ -1,0 +1,262 @@
+//! The ledger of due times: each has one row, whoever looked and whenever, and the row says what came
+//! of it.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use prowler_operator::api::{Scan, ScanSchedule, Tenant};
+use prowler_operator::controllers::{driver, due};
+use prowler_operator::domain::clock::Clock as _;
+use serde_json::json;
+
+use super::schedules::{finish_all, later, scheduled, status};
+use crate::support::operator::{Operator, Placed as _, World};
+
+const QUARTER: i64 = 900;
+
+/// What each account's due times came to, in order: those of a stretch one by one.
+async fn outcomes(operator: &Operator) -> BTreeMap<String, Vec<String>> {
+    let rows = operator
+        .sql(
+            "select string_agg(line, E'\\n' order by at, line) from (
+               select p.name || ' ' || to_char(at at time zone 'UTC', 'HH24:MI') || ' ' || s.state
+                   || coalesce(' ' || s.reason, '') as line, at
+               from schedule_slots s join providers p on p.id = s.provider_id,
+                 generate_series(s.due_at, coalesce(s.last_due_at, s.due_at), '15 minutes') at) lines",
+        )
+        .await;
+    let mut outcomes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows.lines() {
+        let (provider, outcome) = row.split_once(' ').unwrap();
+        let of = outcomes.entry(provider.to_owned()).or_default();
+        of.push(outcome.to_owned());
+    }
+    outcomes
+}
+
+/// The same outcome for each quarter of an hour after `since`.
+fn each(since: Timestamp, outcomes: &[&str]) -> Vec<String> {
+    let due = |n| since + SignedDuration::from_secs(n * QUARTER);
+    (1..)
+        .zip(outcomes)
+        .map(|(n, outcome)| format!("{} {outcome}", due(n).strftime("%H:%M")))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_passed_while_nobody_looked_is_one_row_for_each_account() {
+    let mut operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *" });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    let since = operator.clock.now();
+    operator.wait(2 * 3600 + 60);
+    operator.restart().await;
+    operator.schedules_rest(&world).await;
+    let mut told = vec!["superseded"; 7];
+    told.push("created");
+    let all = outcomes(&operator).await;
+    assert_eq!(all["p"], each(since, &told));
+    assert_eq!(all["q"], each(since, &told));
+    assert_eq!(operator.count("schedule_slots").await, 4);
+    assert_eq!(
+        operator
+            .sql("select distinct count from schedule_slots where state = 'superseded'")
+            .await,
+        "7"
+    );
+    assert_eq!(status(&operator, &world).await["missedCount"], json!(7));
+    // A created slot names its Scan, and each Scan is named once.
+    let named = "schedule_slots q join scans s on s.id = q.scan_id and s.object_uid = q.scan_object
+         where q.state = 'created'";
+    assert_eq!(operator.count(named).await, 2);
+}
+
+#[tokio::test]
+async fn past_the_deadline_what_passed_is_missed() {
+    let mut operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *", "startingDeadlineSeconds": 60 });
+    let world = scheduled(&operator, &["p"], spec).await;
+    let since = operator.clock.now();
+    operator.wait(3600 + 61);
+    operator.restart().await;
+    operator.schedules_rest(&world).await;
+    let all = outcomes(&operator).await;
+    assert_eq!(all["p"], each(since, &["missed Deadline"; 4]));
+    assert_eq!(operator.count("schedule_slots").await, 1);
+    // Never for good.
+    later(&operator, &world, QUARTER - 61).await;
+    assert!(
+        outcomes(&operator).await["p"]
+            .last()
+            .unwrap()
+            .ends_with("created")
+    );
+}
+
+#[tokio::test]
+async fn a_scan_that_still_runs_is_told_and_counted() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    let since = operator.clock.now();
+    for _ in 0..3 {
+        later(&operator, &world, QUARTER).await;
+    }
+    let all = outcomes(&operator).await;
+    let skipped = "skipped StillActive";
+    assert_eq!(all["p"], each(since, &["created", skipped, skipped]));
+    assert_eq!(status(&operator, &world).await["skippedCount"], json!(2));
+    let told = operator.told(&world.namespace, "nightly").await;
+    let told: Vec<_> = told
+        .iter()
+        .filter(|told| told.reason == "ScanStillActive")
+        .collect();
+    let first = since + SignedDuration::from_secs(2 * QUARTER);
+    let note = format!("Left out the due time {first}, for the last scan has not ended of: p.");
+    assert_eq!(
+        told.first().map(|told| &*told.note),
+        Some(&*note),
+        "{told:#?}"
+    );
+}
+
+/// Lets the clock of all schedules run once, without a pass.
+async fn tick(operator: &Operator) -> usize {
+    due::claim(&operator.cx).await.unwrap()
+}
+
+#[tokio::test]
+async fn due_times_of_all_tenants_are_claimed_without_a_pass() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *" });
+    let one = scheduled(&operator, &["p", "q"], spec.clone()).await;
+    let other = scheduled(&operator, &["p"], spec.clone()).await;
+    let resting = scheduled(&operator, &["p"], spec).await;
+    let suspend = json!({ "spec": { "suspend": true } });
+    operator.patch::<Tenant>("", &resting.tenant, suspend).await;
+    operator.follow::<Tenant>("", &resting.tenant).await;
+    assert_eq!(tick(&operator).await, 0, "nothing is due yet");
+    operator.wait(QUARTER);
+    assert_eq!(tick(&operator).await, 2);
+    assert_eq!(tick(&operator).await, 0, "all is decided");
+    assert_eq!(
+        operator
+            .count("schedule_slots where state = 'claimed'")
+            .await,
+        3
+    );
+    // The passes that were called make the Scans, and decide nothing again.
+    for world in [&one, &other] {
+        operator.schedules_rest(world).await;
+    }
+    assert_eq!(
+        operator
+            .count("schedule_slots where state = 'created'")
+            .await,
+        3
+    );
+    assert_eq!(operator.count("schedule_slots").await, 3);
+    assert_eq!(operator.names::<Scan>(&one.namespace).await.len(), 2);
+    assert_eq!(operator.names::<Scan>(&other.namespace).await.len(), 1);
+    // Who is suspended is woken with nothing made up for.
+    operator.reload().await;
+    operator.schedules_rest(&resting).await;
+    let suspended = "schedule_slots where state = 'skipped' and reason = 'Suspended'";
+    assert_eq!(operator.count(suspended).await, 1);
+}
+
+#[tokio::test]
+async fn clocks_and_passes_of_two_controllers_at_once_decide_each_due_time_once() {
+    const DUE: usize = 6;
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *" });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    let since = operator.clock.now();
+    let other = operator.beside(0).await;
+    for _ in 0..DUE {
+        operator.wait(QUARTER);
+        other.wait(QUARTER);
+        tokio::join!(
+            tick(&operator),
+            tick(&other),
+            operator.pass::<ScanSchedule>(&world.namespace, "nightly"),
+            other.pass::<ScanSchedule>(&world.namespace, "nightly"),
+        );
+        operator.schedules_rest(&world).await;
+        finish_all(&operator, &world).await;
+    }
+    let all = outcomes(&operator).await;
+    for provider in ["p", "q"] {
+        assert_eq!(all[provider], each(since, &["created"; DUE]));
+    }
+    assert_eq!(
+        operator.count("scans").await,
+        i64::try_from(2 * DUE).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn other_times_count_from_their_change_on_and_the_old_ones_until_then() {
+    let mut operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    let since = operator.clock.now();
+    // Nobody looked for an hour; then the times are changed to ones that have passed too.
+    operator.wait(3600 + 60);
+    operator.restart().await;
+    let spec = json!({ "spec": { "schedule": "*/10 * * * *" } });
+    operator
+        .patch::<ScanSchedule>(&world.namespace, "nightly", spec)
+        .await;
+    operator.schedules_rest(&world).await;
+    let old = ["superseded", "superseded", "superseded", "created"];
+    assert_eq!(outcomes(&operator).await["p"], each(since, &old));
+    assert_eq!(operator.count("scans").await, 1);
+    let next = status(&operator, &world).await["nextScheduleTime"].take();
+    let tenth = since + SignedDuration::from_secs(3600 + 600);
+    assert_eq!(next.as_str().unwrap().parse::<Timestamp>().unwrap(), tenth);
+}
+
+#[tokio::test]
+async fn a_pass_over_an_old_copy_changes_nothing_that_is_stored() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    let old = ScanSchedule::guarded(&operator.client, &world.namespace)
+        .get("nightly")
+        .await
+        .unwrap();
+    let spec = json!({ "spec": { "schedule": "0 3 * * *", "suspend": true } });
+    operator
+        .patch::<ScanSchedule>(&world.namespace, "nightly", spec)
+        .await;
+    operator.schedules_rest(&world).await;
+    let stored =
+        || operator.sql("select schedule || ' ' || suspend || ' ' || generation from schedules");
+    let before = stored().await;
+    assert_eq!(before, "0 3 * * * true 2");
+    let pass = driver::pass::<ScanSchedule>(std::sync::Arc::new(old), operator.cx.clone());
+    Box::pin(pass).await;
+    assert_eq!(stored().await, before);
+}
+
+/// The schedule's object is gone, and nobody took its row away: the clock does not go on for ever.
+#[tokio::test]
+async fn a_schedule_whose_object_vanished_is_retired() {
+    let operator = Operator::new().await;
+    let world: World = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator
+        .vanishes::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.wait(QUARTER);
+    tick(&operator).await;
+    prowler_operator::controllers::ledger::recount(&operator.cx)
+        .await
+        .unwrap();
+    assert_eq!(operator.count("schedules where is_deleted").await, 1);
+    assert_eq!(
+        operator
+            .count("schedule_slots where state = 'claimed'")
+            .await,
+        0
+    );
+    operator.wait(QUARTER);
+    assert_eq!(tick(&operator).await, 0);
+}
