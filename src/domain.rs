@@ -13,6 +13,7 @@ pub mod limits;
 pub mod permission;
 pub mod provider;
 pub mod quantity;
+pub mod queue;
 pub mod reason;
 pub mod redact;
 pub mod scanner;

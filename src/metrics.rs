@@ -6,6 +6,7 @@ pub mod canary;
 pub mod controller;
 pub mod database;
 pub mod kubernetes;
+pub mod queue;
 pub mod schedules;
 pub mod server;
 pub mod text;

@@ -70,6 +70,8 @@ mod mute_rules;
 mod outage;
 #[path = "apiserver/providers.rs"]
 mod providers;
+#[path = "apiserver/queue.rs"]
+mod queue;
 #[path = "apiserver/restore.rs"]
 mod restore;
 #[path = "apiserver/retention.rs"]

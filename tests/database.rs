@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "database/admission.rs"]
+mod admission;
 #[path = "database/canary.rs"]
 mod canary;
 #[path = "database/check.rs"]

@@ -3,6 +3,7 @@
 //! Unknown fields are refused, so that a misspelt value is seen at start and not ignored.
 
 mod pods;
+mod queues;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 pub use self::pods::{GKE_METADATA_SERVER, NetworkPolicy, Scanner, Upload};
+pub use self::queues::{Queue, Queues};
 use crate::domain::quantity;
 use crate::domain::schedule::duration;
 
@@ -153,29 +155,6 @@ impl Limits {
             }
         }
         Ok(())
-    }
-}
-
-/// Limits of the queues.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Queues {
-    /// The queue `scans`.
-    #[serde(default)]
-    pub scans: Queue,
-}
-
-/// Limits of one queue.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Queue {
-    /// Jobs at once, over all tenants.
-    pub max_concurrent: i32,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { max_concurrent: 20 }
     }
 }
 

@@ -5,13 +5,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
-use kube::{Api, ResourceExt};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Resource, ResourceExt};
 
 use super::driver::is_not_found;
 use super::error::Error;
 use super::{Context, network, only};
-use crate::api::FIELD_MANAGER;
-use crate::dispatch::job::SPEC_HASH;
+use crate::api::{FIELD_MANAGER, labels};
+use crate::dispatch::job::{QUEUE, SPEC_HASH};
 use crate::dispatch::outcome;
 use crate::domain::ids::{ObjectUid, TenantId};
 use crate::store::scans::{self, JobRef, Open};
@@ -58,14 +59,15 @@ pub async fn make(cx: &Context, wanted: &Job) -> Result<Made, Error> {
 /// together cannot be had by accident, and by a forger only with the tenant's own findings.
 fn is_planned(found: &Job, wanted: &Job) -> bool {
     let hash = |job: &Job| job.annotations().get(SPEC_HASH).cloned();
-    is_written_by_us(found)
+    is_ours(found)
         && found.metadata.deletion_timestamp.is_none()
         && hash(found) == hash(wanted)
         && owner(found) == owner(wanted)
 }
 
-fn is_written_by_us(job: &Job) -> bool {
-    job.metadata.managed_fields.iter().flatten().any(|entry| {
+/// Whether we wrote the spec: labels and names can be forged by whoever may make Jobs.
+pub fn is_ours(job: &impl Resource) -> bool {
+    job.meta().managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.operation.as_deref() == Some("Update")
     })
@@ -86,6 +88,26 @@ pub async fn get(cx: &Context, job: &JobRef) -> Result<Option<Job>, Error> {
         job.uid
             .is_none_or(|uid| found.uid() == Some(uid.to_string()))
     }))
+}
+
+/// The Jobs of scans, wherever the operator may read them.
+pub async fn of_scans(cx: &Context) -> Result<Vec<PartialObjectMeta<Job>>, Error> {
+    const PAGE: u32 = 500;
+    let mut found = Vec::new();
+    for api in cx.reach::<Job>() {
+        let mut params = ListParams::default()
+            .labels(&format!("{}={QUEUE}", labels::QUEUE))
+            .limit(PAGE);
+        loop {
+            let page = api.list(&params).await?;
+            found.extend(page.items);
+            match page.metadata.continue_.filter(|more| !more.is_empty()) {
+                Some(more) => params = params.continue_token(&more),
+                None => break,
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The pods that belong to the Job by owner, whatever their labels say.
@@ -138,7 +160,7 @@ pub async fn end(cx: &Context, tenant: TenantId, open: &Open) -> Result<bool, Er
                 .await?
                 .filter(|found| {
                     let object = open.object.map(|uid| uid.to_string());
-                    is_written_by_us(found) && owner(found) == object.as_deref()
+                    is_ours(found) && owner(found) == object.as_deref()
                 })
                 .map(|found| super::tenant::uid_of(&found))
                 .transpose()?,

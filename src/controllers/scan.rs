@@ -21,12 +21,11 @@ use super::error::Error;
 use super::scan_schedule::seconds;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, HasApi, jobs, only, placed};
+use super::{Context, HasApi, admission, jobs, only, placed};
 use crate::api::scan::{ScanState, ScanStatus};
 use crate::api::{Provider, Scan, ScanSchedule, Tenant};
 use crate::domain::ids::{ObjectName, ObjectUid, TenantId};
 use crate::domain::reason::Reason;
-use crate::store::admin::admission::{Waits, waits_for};
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::scans::{self, Open, ScanRow, State};
 use crate::store::{checks, providers, requests, schedules};
@@ -205,27 +204,18 @@ impl Scan {
             let pause = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             return Ok(Outcome::progressing(Reason::Queued, message).again_in(pause));
         }
-        let limit = cx.config.queues.scans.max_concurrent;
-        let message = match waits_for(&cx.admin, tenant.id, row.id, limit).await? {
-            Waits::Account { by } => format!("Waiting for Scan {by}, which holds the account."),
-            Waits::Tenant { limit } => {
-                format!(
-                    "Waiting: Tenant {} runs {limit} of {limit} scans.",
-                    tenant.name
-                )
-            }
-            Waits::Queue { limit } => {
-                format!("Waiting: {limit} of {limit} scans run in this installation.")
-            }
-            Waits::Suspended => "Waiting: its Tenant or Provider is suspended.".to_owned(),
-            // Said once; saying it again in other words would be a write for nothing.
-            Waits::Nothing => status
-                .conditions
-                .iter()
-                .find(|c| c.type_ == "Ready" && c.reason == Reason::Queued.as_str())
-                .map_or_else(|| "Starts in a moment.".to_owned(), |c| c.message.clone()),
+        // Said once; saying it again in other words would be a write for nothing.
+        let said = || {
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+            let said = ready.filter(|ready| ready.reason == Reason::Queued.as_str());
+            said.map_or_else(|| "Starts in a moment.".to_owned(), |c| c.message.clone())
         };
-        Ok(Outcome::progressing(Reason::Queued, message).again_in(Duration::from_secs(15)))
+        let why = admission::why(cx, tenant.id, row.id).await?;
+        // The admission loop calls when it starts, or waits for something else.
+        Ok(Outcome::progressing(
+            Reason::Queued,
+            why.unwrap_or_else(said),
+        ))
     }
 
     /// Over: takes the Job away, frees the account, and goes itself when its time has come.
@@ -255,12 +245,14 @@ impl Scan {
                 checks::set_connection(&mut tx, account, Some(connected), reason, &why, now)
                     .await?;
             }
-            // The server ended it; here is where failures are counted.
-            if row.state == State::Failed
-                && row.refused_attempt == Some(row.attempt)
-                && let Some(reason) = row.reason.as_deref().and_then(Reason::from_name)
-            {
-                cx.metrics.attempt_failed(reason);
+            match (row.state, row.reason.as_deref().and_then(Reason::from_name)) {
+                (State::Completed, _) => cx.metrics.queue.ended("completed"),
+                (State::Cancelled, _) if row.attempt > 0 => cx.metrics.queue.ended("cancelled"),
+                // The server ended it; here is where failures are counted.
+                (State::Failed, Some(reason)) if row.refused_attempt == Some(row.attempt) => {
+                    cx.metrics.attempt_failed(reason);
+                }
+                _ => {}
             }
             providers::mark(&mut tx, row.provider).await?;
             tx.commit().await?;

@@ -9,7 +9,8 @@ use regex::Regex;
 
 use super::reason::Reason;
 use super::violation::Violation;
-use crate::api::account::{ProviderType, UID_MAX, UID_MIN};
+pub use crate::api::account::ProviderType;
+use crate::api::account::{UID_MAX, UID_MIN};
 
 /// An account whose uid fits its type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

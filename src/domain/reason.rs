@@ -118,6 +118,7 @@ reasons! {
     Ingesting Waits "The findings are being stored.",
     Completed Fine "The scan has ended and its findings are published.",
     RecordsQuarantined Alarm "Records of the file of findings could not be kept, and were set aside.",
+    Recounted Fine "What was written of the scan did not fit the cluster, and was put right.",
     Cancelled Final "The scan was ended before it was done.",
     ProviderDeleted Final "The Provider was deleted while the scan waited or ran.",
 

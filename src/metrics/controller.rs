@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::canary::CanaryMetrics;
+use super::queue::QueueMetrics;
 use super::schedules::ScheduleMetrics;
 use crate::domain::reason::Reason;
 
@@ -37,16 +38,14 @@ pub struct ControllerMetrics {
     waiting: Family<Kind, Gauge>,
     watch_errors: Family<Kind, Counter>,
     failed_attempts: Family<Why, Counter>,
-    recounted: Counter,
     given_up: Counter,
-    scans_waiting: Gauge,
-    scans_active: Gauge,
-    scans_limit: Gauge,
     leader: Gauge,
     /// What the isolation canary found.
     pub canary: CanaryMetrics,
     /// What became of due times.
     pub schedules: ScheduleMetrics,
+    /// The queue of scans.
+    pub queue: QueueMetrics,
 }
 
 impl Default for ControllerMetrics {
@@ -59,14 +58,11 @@ impl Default for ControllerMetrics {
             waiting: Family::default(),
             watch_errors: Family::default(),
             failed_attempts: Family::default(),
-            recounted: Counter::default(),
             given_up: Counter::default(),
-            scans_waiting: Gauge::default(),
-            scans_active: Gauge::default(),
-            scans_limit: Gauge::default(),
             leader: Gauge::default(),
             canary: CanaryMetrics::default(),
             schedules: ScheduleMetrics::default(),
+            queue: QueueMetrics::default(),
         }
     }
 }
@@ -100,29 +96,9 @@ impl ControllerMetrics {
             self.failed_attempts.clone(),
         );
         registry.register(
-            "prowler_operator_scans_recounted",
-            "Scans ended because their objects had vanished",
-            self.recounted.clone(),
-        );
-        registry.register(
             "prowler_operator_scan_pods_given_up",
             "Pods of scans whose end nobody told in time, as of a lost node, and whose accounts were freed",
             self.given_up.clone(),
-        );
-        registry.register(
-            "prowler_operator_scans_waiting",
-            "Scans of all tenants that wait for their turn or for their next attempt",
-            self.scans_waiting.clone(),
-        );
-        registry.register(
-            "prowler_operator_scans_active",
-            "Scans of all tenants that hold an account and a place in the queue",
-            self.scans_active.clone(),
-        );
-        registry.register(
-            "prowler_operator_scans_active_limit",
-            "The most scans of all tenants that may be active at once",
-            self.scans_limit.clone(),
         );
         registry.register(
             "prowler_operator_leader",
@@ -131,6 +107,7 @@ impl ControllerMetrics {
         );
         self.canary.register(registry);
         self.schedules.register(registry);
+        self.queue.register(registry);
     }
 
     /// A pass ended.
@@ -154,13 +131,6 @@ impl ControllerMetrics {
         self.waiting.get_or_create(&Kind { kind }).clone()
     }
 
-    /// How full the queue of scans is.
-    pub fn set_scans(&self, waiting: i64, active: i64, limit: i64) {
-        self.scans_waiting.set(waiting);
-        self.scans_active.set(active);
-        self.scans_limit.set(limit);
-    }
-
     /// A watch failed.
     pub fn watch_failed(&self, kind: &str) {
         self.watch_errors
@@ -172,16 +142,12 @@ impl ControllerMetrics {
 
     /// An attempt of a scan ended without findings.
     pub fn attempt_failed(&self, reason: Reason) {
+        self.queue.ended("failed");
         self.failed_attempts
             .get_or_create(&Why {
                 reason: reason.to_string(),
             })
             .inc();
-    }
-
-    /// A scan whose object had vanished was ended and its account freed.
-    pub fn scan_recounted(&self) {
-        self.recounted.inc();
     }
 
     /// The account of a pod was freed whose end nobody told in time.

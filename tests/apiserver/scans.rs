@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use prowler_operator::api::{Provider, Scan, Tenant};
+use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
 use crate::support::behaviour::given;
@@ -155,7 +156,11 @@ async fn the_second_scan_of_an_account_waits_and_says_for_whom() {
     assert_eq!(pass(&operator, &world, "second").await, "InProgress Queued");
     assert_eq!(
         message(&operator, &world, "second").await,
-        "Waiting for Scan first, which holds the account."
+        format!(
+            "First in line of Tenant {}; Scan first holds the account since {}.",
+            world.tenant,
+            operator.clock.now()
+        )
     );
     operator.complete(&world, "first").await;
     assert_eq!(operator.admit().await, 1);
@@ -188,7 +193,10 @@ async fn a_tenant_runs_as_many_scans_as_it_may_and_the_urgent_first() {
             pass(&operator, &world, "a").await;
             assert_eq!(
                 message(&operator, &world, "a").await,
-                format!("Waiting: Tenant {} runs 1 of 1 scans.", world.tenant)
+                format!(
+                    "First in line of Tenant {0}, which runs 1 of 1 scans: c.",
+                    world.tenant
+                )
             );
         }
         operator.complete(&world, running).await;
@@ -412,7 +420,7 @@ async fn a_suspended_provider_starts_nothing() {
             pass(&operator, &world, "s").await;
             assert_eq!(
                 message(&operator, &world, "s").await,
-                "Waiting: its Tenant or Provider is suspended."
+                "Its Provider is suspended."
             );
         }
     }

@@ -247,7 +247,8 @@ async fn a_schedule_whose_object_vanished_is_retired() {
         .await;
     operator.wait(QUARTER);
     tick(&operator).await;
-    prowler_operator::controllers::ledger::recount(&operator.cx)
+    prowler_operator::controllers::ledger::Ledger::default()
+        .recount(&operator.cx)
         .await
         .unwrap();
     assert_eq!(operator.count("schedules where is_deleted").await, 1);

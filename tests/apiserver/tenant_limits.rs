@@ -86,7 +86,7 @@ async fn a_suspended_tenant_starts_nothing_and_lets_what_runs_end() {
     assert_eq!(operator.admit().await, 0);
     assert_eq!(
         operator.message::<Scan>(&world.namespace, "waiting").await,
-        "Waiting: its Tenant or Provider is suspended."
+        "Its Tenant is suspended."
     );
     operator.complete(&world, "running").await;
     assert_eq!(

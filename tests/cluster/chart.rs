@@ -855,6 +855,7 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
         "image.registry=localhost:5000",
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         "queues.scans.maxConcurrent=7",
+        "queues.scans.maxConcurrentPerProviderType.aws=3",
         "tenancy.deniedNamespaces={platform-*}",
         "retry.maxAttempts=5",
         "jobTtlSeconds=900",
@@ -887,7 +888,9 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
         full.upload.resources.unwrap().limits.unwrap()["memory"].0,
         "64Mi"
     );
-    assert_eq!(full.queues.scans.max_concurrent, 7);
+    let limits = full.queues.scans.limits();
+    assert_eq!(limits.all, Some(7));
+    assert_eq!(limits.kinds, [("aws".to_owned(), 3)].into());
     assert_eq!(full.tenancy.denied_namespaces, ["platform-*"]);
     assert_eq!(full.retry.max_attempts, 5);
     assert_eq!(full.job_ttl_seconds, 900);

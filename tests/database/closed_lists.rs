@@ -83,6 +83,8 @@ async fn these_and_no_other_indexes_begin_without_the_tenant() {
             "schedules_object_uid",
             // A tenant is its own key.
             "tenants_pkey unique",
+            // As are those of a provider type.
+            "type_slots unique",
         ]
     );
 }

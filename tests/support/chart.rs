@@ -144,6 +144,7 @@ const FACTORS: &[&[&[&str]]] = &[
             "check.failOn=warning",
             "tenancy.deniedNamespaces={platform-*}",
             "queues.scans.maxConcurrent=7",
+            "queues.scans.maxConcurrentPerProviderType.aws=3",
             "retry.maxAttempts=5",
             "jobTtlSeconds=900",
             "partitions.monthsAhead=2",

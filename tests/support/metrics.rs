@@ -14,9 +14,9 @@ use regex::Regex;
 use super::command;
 
 /// The names of all labels there are. None can hold an object, a namespace or a tenant.
-const LABELS: [&str; 11] = [
-    "class", "commit", "kind", "le", "outcome", "part", "pool", "reason", "result", "state",
-    "version",
+const LABELS: [&str; 12] = [
+    "class", "commit", "kind", "le", "outcome", "part", "pool", "reason", "repair", "result",
+    "state", "version",
 ];
 
 /// Whatever `promtool check metrics` would complain of fails the test; so do a label that is not of

@@ -33,10 +33,10 @@ use prowler_operator::api::{
 };
 use prowler_operator::config::file::FileConfig;
 use prowler_operator::controllers::driver::{self, Reconcile};
-use prowler_operator::controllers::{self, Context, Settings};
+use prowler_operator::controllers::{self, Context, Settings, admission};
 use prowler_operator::domain::clock::{Clock, ManualClock, SystemClock};
 use prowler_operator::domain::ids::{InstallationId, TenantId};
-use prowler_operator::store::admin::admission;
+
 use prowler_operator::store::{AdminStore, Store};
 use regex::Regex;
 use serde::Serialize;
@@ -365,10 +365,8 @@ impl Operator {
 
     /// Admits what may start, as the admission loop does.
     pub async fn admit(&self) -> usize {
-        let limit = self.cx.config.queues.scans.max_concurrent;
-        let admitted = admission::admit(&self.cx.admin, limit, self.clock.now());
-        match self.alive(admitted).await {
-            Some(Ok(list)) => list.len(),
+        match self.alive(admission::admit(&self.cx)).await {
+            Some(Ok(count)) => count,
             _ => 0,
         }
     }

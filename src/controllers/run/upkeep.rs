@@ -64,7 +64,7 @@ pub(super) async fn count_scans(cx: Arc<Context>) {
     let limit = i64::from(cx.config.queues.scans.max_concurrent);
     loop {
         match admission::count(&cx.admin).await {
-            Ok((waiting, active)) => cx.metrics.set_scans(waiting, active, limit),
+            Ok((waiting, active)) => cx.metrics.queue.set(waiting, active, limit),
             Err(error) => tracing::debug!(%error, "the queue of scans was not counted"),
         }
         tokio::time::sleep(Duration::from_secs(15)).await;

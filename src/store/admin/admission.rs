@@ -1,11 +1,23 @@
-//! Admission: which queued scans start now. Slot and attempt are taken in one transaction, and
-//! unique keys hold every limit whatever two controllers believe.
+//! Admission: which queued scans start now. Slots and attempt are taken in one transaction, and
+//! unique keys hold every limit whatever two controllers believe. Why the others wait is in `line`.
 
-use jiff::Timestamp;
+mod line;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
+use uuid::Uuid;
 
+pub use self::line::{holders, in_line, place_of};
 use crate::domain::ids::{ObjectName, ScanId, TenantId};
+use crate::domain::queue::Limits;
+use crate::domain::uuid7::uuid7_to_datetime;
+use crate::store::admin::AdminTx;
 use crate::store::{AdminStore, StoreError};
+
+/// Scans let in by one transaction.
+const BATCH: i64 = 500;
 
 /// A scan that may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +30,26 @@ pub struct Admitted {
     pub name: ObjectName,
     /// The attempt that starts.
     pub attempt: i32,
+    /// How long it waited since it was queued, or since its retry came due.
+    pub waited: SignedDuration,
 }
 
-/// Admits as many scans as the limits leave room for: one per account, each tenant's
-/// `concurrent_scans`, `max_concurrent` over all; fair between tenants, then by priority, then
-/// first come.
+/// A scan that the limits leave room for.
+struct Candidate {
+    tenant: Uuid,
+    id: Uuid,
+    kind: String,
+    /// When its retry, or its start that was put off, came due.
+    since: Option<Timestamp>,
+}
+
+/// Admits scans as the limits leave room for them, at most [`BATCH`]: one per account, each tenant's
+/// `concurrent_scans`, those of each provider type, and those over all; fair between tenants, then by
+/// priority, then first come. With room left there may be more of other types: until none is
+/// admitted, ask again.
 pub async fn admit(
     admin: &AdminStore,
-    max_concurrent: i32,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<Vec<Admitted>, StoreError> {
     let mut tx = admin.begin().await?;
@@ -33,76 +57,224 @@ pub async fn admit(
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('prowler.admission', 0))")
         .execute(tx.conn())
         .await?;
-    let candidates = sqlx::query!(
+    let mut taken = Taken::now(&mut tx).await?;
+    let room = limits
+        .all
+        .map_or(BATCH, |all| i64::from(all) - taken.count)
+        .min(BATCH);
+    if room <= 0 {
+        return Ok(Vec::new());
+    }
+    let candidates = candidates(&mut tx, &taken.full(limits), room, now).await?;
+    let mut lets = Lets::default();
+    for candidate in candidates {
+        let limit = limits.kinds.get(&candidate.kind);
+        let kind = candidate.kind.as_str();
+        let of_kind = taken.kinds.entry(kind.to_owned()).or_default();
+        if limit.is_some_and(|limit| of_kind.count >= *limit) {
+            continue;
+        }
+        of_kind.count += 1;
+        lets.kinds.push(limit.map(|_| kind.to_owned()));
+        lets.kind_slots
+            .push(limit.map(|_| lowest_free(&mut of_kind.slots)));
+        lets.slots.push(lowest_free(
+            taken.tenants.entry(candidate.tenant).or_default(),
+        ));
+        lets.queue_slots.push(lowest_free(&mut taken.queue));
+        lets.since.push(candidate.since.map(ToSqlx::to_sqlx));
+        lets.tenants.push(candidate.tenant);
+        lets.ids.push(candidate.id);
+    }
+    let admitted = lets.write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(admitted)
+}
+
+/// The slots that scans hold.
+#[derive(Default)]
+struct Taken {
+    count: i64,
+    tenants: HashMap<Uuid, HashSet<i32>>,
+    kinds: BTreeMap<String, OfKind>,
+    queue: HashSet<i32>,
+}
+
+/// Of one provider type.
+#[derive(Default)]
+struct OfKind {
+    /// All that run, also those let in before the type had a limit.
+    count: i32,
+    slots: HashSet<i32>,
+}
+
+impl Taken {
+    async fn now(tx: &mut AdminTx) -> Result<Self, StoreError> {
+        let rows = sqlx::query!(
+            "select tenant_id, slot, queue_slot, type_slot, admitted ->> 'provider' as kind
+             from scans where queue_slot is not null",
+        )
+        .fetch_all(tx.conn())
+        .await?;
+        let mut taken = Self::default();
+        for row in rows {
+            taken.count += 1;
+            taken.queue.extend(row.queue_slot);
+            let of_tenant = taken.tenants.entry(row.tenant_id).or_default();
+            of_tenant.extend(row.slot);
+            if let Some(kind) = row.kind {
+                let of_kind = taken.kinds.entry(kind).or_default();
+                of_kind.count += 1;
+                of_kind.slots.extend(row.type_slot);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The provider types of which no more may run.
+    fn full(&self, limits: &Limits) -> Vec<String> {
+        let used = |kind| self.kinds.get(kind).map_or(0, |of_kind| of_kind.count);
+        limits
+            .kinds
+            .iter()
+            .filter(|(kind, limit)| used(*kind) >= **limit)
+            .map(|(kind, _)| kind.clone())
+            .collect()
+    }
+}
+
+/// Takes the lowest number from 1 on that nobody has.
+fn lowest_free(taken: &mut HashSet<i32>) -> i32 {
+    let mut number = 1;
+    while !taken.insert(number) {
+        number += 1;
+    }
+    number
+}
+
+/// Those that would start next: of each tenant as many as it may still run, the first of each
+/// account; in turns, so that who runs least comes first.
+async fn candidates(
+    tx: &mut AdminTx,
+    full: &[String],
+    room: i64,
+    now: Timestamp,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows = sqlx::query!(
         r#"with held as (
              select tenant_id, count(*) as used from scans where holds_account group by tenant_id
-           ), waiting as (
-             select distinct on (s.tenant_id, s.provider_id)
-               s.tenant_id, s.id, s.priority, t.concurrent_scans, coalesce(h.used, 0) as used
+           )
+           select t.id as tenant_id, next.id as "id!", next.kind as "kind!",
+             next.next_attempt_at as "since: jiff_sqlx::Timestamp"
+           from tenants t
+           left join held h on h.tenant_id = t.id
+           cross join lateral (
+             select s.id, p.provider as kind, s.next_attempt_at,
+               row_number() over (order by s.priority desc, s.id) as rank
              from scans s
              join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
-             join tenants t on t.id = s.tenant_id
-             left join held h on h.tenant_id = s.tenant_id
-             where s.state = 'available' and not s.is_deleted and not s.holds_account
+             where s.tenant_id = t.id
+               and s.state = 'available' and not s.is_deleted and not s.holds_account
                and (s.next_attempt_at is null or s.next_attempt_at <= $1)
-               and not p.is_deleted and not p.suspend and not t.is_deleted and not t.suspend
-               and not exists (
-                 select from scans o
-                 where o.tenant_id = s.tenant_id and o.provider_id = s.provider_id and o.holds_account)
-             order by s.tenant_id, s.provider_id, s.priority desc, s.id
-           ), ranked as (
-             select w.*, row_number() over (partition by tenant_id order by priority desc, id) as rank
-             from waiting w
-           )
-           select tenant_id, id, concurrent_scans from ranked
-           where used + rank <= concurrent_scans
-           order by used + rank, id
-           limit greatest(0, $2::integer - (select count(*) from scans where holds_account))"#,
+               and not p.is_deleted and not p.suspend and p.provider <> all ($3)
+               and not exists (select from scans o where o.tenant_id = t.id
+                 and o.provider_id = s.provider_id and o.holds_account)
+               and not exists (select from scans o where o.tenant_id = t.id
+                 and o.provider_id = s.provider_id
+                 and o.state = 'available' and not o.is_deleted and not o.holds_account
+                 and (o.next_attempt_at is null or o.next_attempt_at <= $1)
+                 and (o.priority > s.priority or o.priority = s.priority and o.id < s.id))
+             order by s.priority desc, s.id
+             limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2))
+           ) next
+           where not t.suspend and not t.is_deleted
+           order by coalesce(h.used, 0) + next.rank, next.id
+           limit $2"#,
         now.to_sqlx() as _,
-        max_concurrent,
+        room,
+        full,
     )
     .fetch_all(tx.conn())
     .await?;
-    let mut admitted = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        let row = sqlx::query!(
+    Ok(rows
+        .into_iter()
+        .map(|row| Candidate {
+            tenant: row.tenant_id,
+            id: row.id,
+            kind: row.kind,
+            since: row.since.map(jiff_sqlx::Timestamp::to_jiff),
+        })
+        .collect())
+}
+
+/// The scans that are let in, column by column.
+#[derive(Default)]
+struct Lets {
+    tenants: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    slots: Vec<i32>,
+    queue_slots: Vec<i32>,
+    kinds: Vec<Option<String>>,
+    kind_slots: Vec<Option<i32>>,
+    since: Vec<Option<jiff_sqlx::Timestamp>>,
+}
+
+impl Lets {
+    async fn write(&self, tx: &mut AdminTx, now: Timestamp) -> Result<Vec<Admitted>, StoreError> {
+        if self.ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query!(
             r#"update scans s set
-                 state = 'executing', attempt = s.attempt + 1, holds_account = true,
-                 slot = (select min(n) from generate_series(1, $3::integer) n where not exists (
-                   select from scans o where o.tenant_id = $1 and o.slot = n)),
-                 queue_slot = (select min(n) from generate_series(1, $4::integer) n where not exists (
-                   select from scans o where o.queue_slot = n)),
-                 job_namespace = null, job_name = null, job_uid = null, next_attempt_at = null,
-                 started_at = coalesce(s.started_at, $5), attempt_started_at = $5,
-                 admitted = jsonb_build_object('provider', p.provider, 'uid', p.uid,
-                   'scan', p.scanner_args, 'credentials', p.credentials),
-                 credentials = p.credentials, updated_at = now()
-               from providers p
-               where s.tenant_id = $1 and s.id = $2 and s.state = 'available'
-                 and p.tenant_id = s.tenant_id and p.id = s.provider_id
-               returning s.namespace, s.name, s.attempt"#,
-            candidate.tenant_id,
-            candidate.id,
-            candidate.concurrent_scans,
-            max_concurrent,
+               state = 'executing', attempt = s.attempt + 1, holds_account = true,
+               slot = l.slot, queue_slot = l.queue_slot, limited_type = l.kind,
+               type_slot = l.kind_slot,
+               job_namespace = null, job_name = null, job_uid = null, next_attempt_at = null,
+               started_at = coalesce(s.started_at, $7), attempt_started_at = $7,
+               admitted = jsonb_build_object('provider', p.provider, 'uid', p.uid,
+                 'scan', p.scanner_args, 'credentials', p.credentials),
+               credentials = p.credentials, updated_at = now()
+             from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $5::text[],
+                 $6::integer[], $8::timestamptz[])
+               as l (tenant_id, id, slot, queue_slot, kind, kind_slot, since)
+             join providers p on p.tenant_id = l.tenant_id
+             where s.tenant_id = l.tenant_id and s.id = l.id and p.id = s.provider_id
+               and s.state = 'available' and not s.holds_account
+             returning s.tenant_id, s.id, s.namespace, s.name, s.attempt, 
+               l.since as "since?: jiff_sqlx::Timestamp""#,
+            &self.tenants,
+            &self.ids,
+            &self.slots,
+            &self.queue_slots,
+            &self.kinds as _,
+            &self.kind_slots as _,
             now.to_sqlx() as _,
+            &self.since as _,
         )
-        .fetch_optional(tx.conn())
+        .fetch_all(tx.conn())
         .await?;
-        if let Some(row) = row {
-            admitted.push(Admitted {
-                tenant: TenantId(candidate.tenant_id),
-                scan: ScanId(candidate.id),
+        Ok(rows
+            .into_iter()
+            .map(|row| Admitted {
+                tenant: TenantId(row.tenant_id),
+                scan: ScanId(row.id),
                 name: ObjectName {
                     namespace: row.namespace,
                     name: row.name,
                 },
                 attempt: row.attempt,
-            });
-        }
+                waited: now.duration_since(
+                    row.since
+                        .map_or_else(|| queued_at(row.id), jiff_sqlx::Timestamp::to_jiff),
+                ),
+            })
+            .collect())
     }
-    tx.commit().await?;
-    Ok(admitted)
+}
+
+/// When a scan was queued: its id says so.
+fn queued_at(id: Uuid) -> Timestamp {
+    uuid7_to_datetime(id).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Scans of all tenants that wait, and those that hold an account and a place in the queue.
@@ -117,71 +289,4 @@ pub async fn count(admin: &AdminStore) -> Result<(i64, i64), StoreError> {
     .fetch_one(admin.pool())
     .await?;
     Ok((row.waiting, row.active))
-}
-
-/// What a queued scan waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waits {
-    /// Another scan holds the account.
-    Account {
-        /// Name of that scan's object.
-        by: String,
-    },
-    /// The tenant runs as many scans as it may.
-    Tenant {
-        /// How many that is.
-        limit: i32,
-    },
-    /// As many Jobs run as may, over all tenants.
-    Queue {
-        /// How many that is.
-        limit: i32,
-    },
-    /// Tenant or provider is suspended or going.
-    Suspended,
-    /// Nothing: it is admitted in a moment.
-    Nothing,
-}
-
-/// What stands between a queued scan and its start.
-pub async fn waits_for(
-    admin: &AdminStore,
-    tenant: TenantId,
-    scan: ScanId,
-    max_concurrent: i32,
-) -> Result<Waits, StoreError> {
-    let row = sqlx::query!(
-        r#"select t.concurrent_scans,
-             (t.suspend or t.is_deleted or p.suspend or p.is_deleted) as "suspended!",
-             (select o.name from scans o where o.tenant_id = s.tenant_id
-                and o.provider_id = s.provider_id and o.holds_account) as holder,
-             (select count(*) from scans o where o.tenant_id = s.tenant_id and o.holds_account) as "used!",
-             (select count(*) from scans o where o.holds_account) as "all!"
-           from scans s
-           join tenants t on t.id = s.tenant_id
-           join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
-           where s.tenant_id = $1 and s.id = $2"#,
-        tenant.0,
-        scan.0,
-    )
-    .fetch_optional(admin.pool())
-    .await?;
-    let Some(row) = row else {
-        return Ok(Waits::Nothing);
-    };
-    Ok(if row.suspended {
-        Waits::Suspended
-    } else if let Some(by) = row.holder {
-        Waits::Account { by }
-    } else if row.used >= i64::from(row.concurrent_scans) {
-        Waits::Tenant {
-            limit: row.concurrent_scans,
-        }
-    } else if row.all >= i64::from(max_concurrent) {
-        Waits::Queue {
-            limit: max_concurrent,
-        }
-    } else {
-        Waits::Nothing
-    })
 }

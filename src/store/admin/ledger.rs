@@ -81,3 +81,49 @@ pub async fn schedules(admin: &AdminStore) -> Result<Vec<Armed>, StoreError> {
         })
         .collect())
 }
+
+/// A scan that holds an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The scan and its Job.
+    pub scan: Open,
+    /// Where its object is.
+    pub name: ObjectName,
+    /// Its attempt has not ended.
+    pub is_executing: bool,
+    /// Since its row was written.
+    pub quiet: Duration,
+}
+
+/// All of them.
+pub async fn holding(admin: &AdminStore) -> Result<Vec<Holding>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select tenant_id, id, namespace, name, object_uid, attempt, job_namespace, job_name, job_uid,
+             state = 'executing' as "is_executing!",
+             greatest(0, extract(epoch from now() - updated_at))::float8 as "quiet!"
+           from scans where holds_account and queue_slot is not null"#,
+    )
+    .fetch_all(admin.pool())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Holding {
+            tenant: TenantId(row.tenant_id),
+            scan: Open {
+                id: ScanId(row.id),
+                object: row.object_uid.map(ObjectUid),
+                attempt: row.attempt,
+                holds_account: true,
+                job: JobRef::of(row.job_namespace, row.job_name, row.job_uid),
+            },
+            name: ObjectName {
+                namespace: row.namespace,
+                name: row.name,
+            },
+            is_executing: row.is_executing,
+            quiet: Duration::try_from_secs_f64(row.quiet).unwrap_or_default(),
+        })
+        .collect())
+}

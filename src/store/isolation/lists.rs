@@ -19,7 +19,7 @@ pub(super) const DEFINER_FUNCTIONS: [&str; 1] = ["scan_of_job"];
 pub(super) const DEFINER_SETTING: &str = "search_path=pg_catalog, pg_temp";
 
 /// Indexes of tenant tables that do not begin with the tenant: they serve acts across tenants.
-pub(super) const CROSSING_INDEXES: [&str; 13] = [
+pub(super) const CROSSING_INDEXES: [&str; 14] = [
     "connection_check_slots",
     "connection_checks_due",
     "integrations_object_uid",
@@ -33,6 +33,7 @@ pub(super) const CROSSING_INDEXES: [&str; 13] = [
     "scans_object_uid",
     "schedules_due",
     "schedules_object_uid",
+    "type_slots",
 ];
 
 /// Predefined roles with which files of the server, and so all rows, can be read.

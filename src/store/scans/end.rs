@@ -120,7 +120,8 @@ pub(super) async fn replace(
 /// Frees the account and the slots of an attempt whose pod is gone.
 pub async fn release(tx: &mut TenantTx, id: ScanId, attempt: i32) -> Result<bool, StoreError> {
     let done = sqlx::query!(
-        "update scans set holds_account = false, slot = null, queue_slot = null, updated_at = now()
+        "update scans set holds_account = false, slot = null, queue_slot = null, limited_type = null,
+           type_slot = null, updated_at = now()
          where tenant_id = $1 and id = $2 and attempt = $3 and holds_account and state <> 'executing'",
         tx.tenant().0,
         id.0,
