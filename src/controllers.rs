@@ -17,6 +17,7 @@ mod installation;
 pub mod integration;
 pub mod isolation;
 pub mod jobs;
+pub mod kueue;
 pub mod launch;
 pub mod ledger;
 pub mod malformed;
@@ -93,6 +94,8 @@ pub struct Context {
     pub echoes: echoes::Echoes,
     /// Namespaces known to have no network policy of ours.
     pub open_namespaces: network::Open,
+    /// How Workloads of Kueue are served.
+    pub workloads: kueue::Workloads,
     /// Calls for passes that no watch would bring.
     pub wake: wake::Wake,
 }

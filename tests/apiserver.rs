@@ -54,6 +54,8 @@ mod integrations;
 mod isolation;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/kueue.rs"]
+mod kueue;
 #[path = "apiserver/laws.rs"]
 mod laws;
 #[path = "apiserver/ledger.rs"]

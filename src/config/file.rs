@@ -13,7 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 pub use self::pods::{GKE_METADATA_SERVER, NetworkPolicy, Scanner, Upload};
-pub use self::queues::{Queue, Queues};
+pub use self::queues::{Kueue, Queue, Queues};
 use crate::domain::quantity;
 use crate::domain::schedule::duration;
 
@@ -31,6 +31,9 @@ pub struct FileConfig {
     /// Limits of the queues, over all tenants.
     #[serde(default)]
     pub queues: Queues,
+    /// Another queue that lets Jobs start.
+    #[serde(default)]
+    pub kueue: Kueue,
     /// Which namespaces can never belong to a tenant.
     #[serde(default)]
     pub tenancy: Tenancy,

@@ -47,7 +47,7 @@ async fn keep_admitting(cx: &Context) {
 
 /// Admits scans until there is no room or nobody left; how many.
 pub async fn admit(cx: &Context) -> Result<usize, StoreError> {
-    let limits = cx.config.queues.scans.limits();
+    let limits = cx.config.scan_limits();
     let mut all = 0;
     loop {
         let admitted = admission::admit(&cx.admin, &limits, cx.clock.now()).await?;
@@ -74,7 +74,7 @@ pub async fn why(
     let Some(waiting) = place_of(&cx.admin, tenant, scan, FAR, cx.clock.now()).await? else {
         return Ok(None);
     };
-    let limits = cx.config.queues.scans.limits();
+    let limits = cx.config.scan_limits();
     let holders = holders(&cx.admin).await?;
     Ok(Running::of(&holders, &limits).why(&waiting))
 }
@@ -87,7 +87,7 @@ impl Line {
     /// Calls those who wait for something else than they were told; how many.
     pub async fn explain(&mut self, cx: &Context) -> Result<usize, StoreError> {
         let waiting = in_line(&cx.admin, cx.clock.now()).await?;
-        let limits = cx.config.queues.scans.limits();
+        let limits = cx.config.scan_limits();
         let holders = holders(&cx.admin).await?;
         let running = Running::of(&holders, &limits);
         let mut told = HashMap::with_capacity(waiting.len());

@@ -30,8 +30,8 @@ use self::upkeep::retry;
 use super::multiplex::Multiplex;
 use super::wake::Wake;
 use super::{
-    Context, Settings, admission, checks, due, echoes, installation, isolation, mirrors, network,
-    references, tenancy,
+    Context, Settings, admission, checks, due, echoes, installation, isolation, kueue, mirrors,
+    network, references, tenancy,
 };
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
@@ -160,6 +160,7 @@ async fn work(
             isolation: isolation::Isolation::default(),
             echoes: echoes::Echoes::default(),
             open_namespaces: network::Open::default(),
+            workloads: kueue::Workloads::default(),
             wake: Wake::default(),
         })
     };

@@ -21,6 +21,9 @@ use crate::domain::scanner::Invocation;
 pub const AUDIENCE: &str = "prowler-operator";
 /// Value of the label [`labels::QUEUE`] on Jobs and pods of scans.
 pub const QUEUE: &str = "scans";
+/// Label of a Job with the `LocalQueue` that starts it:
+/// <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.
+pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Annotation with the hash of the Job's spec, by which a Job is recognised as the one planned.
 pub const SPEC_HASH: &str = "prowler-operator.dev/spec-hash";
 /// Annotation on the pod with the name of its `Scan`; a hint for waking, never trusted.
@@ -78,6 +81,8 @@ impl Attempt {
             (labels::SCAN.to_owned(), self.scan.to_string()),
             (labels::ATTEMPT.to_owned(), self.attempt.to_string()),
         ]);
+        let kueue = &config.kueue;
+        let queue = kueue.enabled.then(|| kueue.local_queue.clone());
         let annotations = [
             // Whatever is injected for workload identity is for `scan` alone. See
             // <https://github.com/aws/amazon-eks-pod-identity-webhook>,
@@ -98,7 +103,14 @@ impl Attempt {
             deadline_seconds: self.deadline_seconds,
             pod: self.pod(config),
         };
-        shot.job(config)
+        let mut job = shot.job(config);
+        if let Some(queue) = queue {
+            // On the Job alone: with it on the pod, Kueue would take that for another workload.
+            let labels = job.metadata.labels.get_or_insert_default();
+            labels.insert(KUEUE_QUEUE.to_owned(), queue);
+            job.spec.get_or_insert_default().suspend = Some(true);
+        }
+        job
     }
 
     fn pod(&self, config: &FileConfig) -> PodSpec {

@@ -152,6 +152,11 @@ fn deadline() -> Outcome {
     )
 }
 
+/// Whether the Job itself says that it has failed.
+pub fn is_over(job: &Job) -> bool {
+    job_failure(job).is_some()
+}
+
 fn job_failure(job: &Job) -> Option<&str> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions

@@ -113,6 +113,7 @@ reasons! {
 
     // Scans on their way
     Queued Waits "The scan waits for its turn.",
+    KueueMissing Waits "The installation lets Kueue start scans, and the cluster has no Kueue.",
     Starting Waits "The scan's pod is being made.",
     Scanning Waits "Prowler runs.",
     Ingesting Waits "The findings are being stored.",

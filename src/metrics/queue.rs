@@ -93,7 +93,7 @@ impl QueueMetrics {
         );
         registry.register(
             "prowler_operator_scans_active_limit",
-            "The most scans of all tenants that may be active at once",
+            "The most scans of all tenants that may be active at once; 0 where Kueue counts them",
             self.limit.clone(),
         );
         registry.register(

@@ -856,6 +856,7 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         "queues.scans.maxConcurrent=7",
         "queues.scans.maxConcurrentPerProviderType.aws=3",
+        "kueue.localQueue=audits",
         "tenancy.deniedNamespaces={platform-*}",
         "retry.maxAttempts=5",
         "jobTtlSeconds=900",
@@ -876,19 +877,42 @@ fn the_controller_reads_the_configuration_that_the_chart_writes() {
     assert_eq!(full.scanner.node_selector["pool"], "scans");
     assert!(full.scanner.gke_autopilot);
     assert_eq!(full.scanner.tolerations[0].key.as_deref(), Some("scans"));
-    assert!(full.scanner.affinity.unwrap().node_affinity.is_some());
+    assert!(
+        full.scanner
+            .affinity
+            .as_ref()
+            .unwrap()
+            .node_affinity
+            .is_some()
+    );
     assert_eq!(full.scanner.priority_class_name.as_deref(), Some("low"));
     assert_eq!(full.scanner.pod_labels["team"], "security");
     assert_eq!(full.scanner.pod_annotations["note"], "on");
     assert_eq!(
-        full.scanner.resources.unwrap().limits.unwrap()["memory"].0,
+        full.scanner
+            .resources
+            .as_ref()
+            .unwrap()
+            .limits
+            .as_ref()
+            .unwrap()["memory"]
+            .0,
         "1Gi"
     );
     assert_eq!(
-        full.upload.resources.unwrap().limits.unwrap()["memory"].0,
+        full.upload
+            .resources
+            .as_ref()
+            .unwrap()
+            .limits
+            .as_ref()
+            .unwrap()["memory"]
+            .0,
         "64Mi"
     );
-    let limits = full.queues.scans.limits();
+    assert_eq!(full.kueue.local_queue, "audits");
+    assert!(!full.kueue.enabled);
+    let limits = full.scan_limits();
     assert_eq!(limits.all, Some(7));
     assert_eq!(limits.kinds, [("aws".to_owned(), 3)].into());
     assert_eq!(full.tenancy.denied_namespaces, ["platform-*"]);

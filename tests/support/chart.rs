@@ -145,6 +145,7 @@ const FACTORS: &[&[&[&str]]] = &[
             "tenancy.deniedNamespaces={platform-*}",
             "queues.scans.maxConcurrent=7",
             "queues.scans.maxConcurrentPerProviderType.aws=3",
+            "kueue.localQueue=audits",
             "retry.maxAttempts=5",
             "jobTtlSeconds=900",
             "partitions.monthsAhead=2",

@@ -917,6 +917,7 @@ fn context(
         isolation: controllers::isolation::Isolation::default(),
         echoes: controllers::echoes::Echoes::default(),
         open_namespaces: controllers::network::Open::default(),
+        workloads: controllers::kueue::Workloads::default(),
         wake: controllers::wake::Wake::default(),
     })
 }

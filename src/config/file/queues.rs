@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::FileConfig;
 use crate::domain::account::ProviderType;
 use crate::domain::queue::Limits;
 
@@ -35,12 +36,33 @@ impl Default for Queue {
     }
 }
 
-impl Queue {
-    /// The limits as admission takes them.
-    pub fn limits(&self) -> Limits {
-        let kinds = &self.max_concurrent_per_provider_type;
+/// [Kueue](https://kueue.sigs.k8s.io), where it lets the Jobs of scans start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Kueue {
+    /// Jobs of scans are made suspended, and Kueue starts them.
+    pub enabled: bool,
+    /// Name of the `LocalQueue` of each namespace with scans.
+    pub local_queue: String,
+}
+
+impl Default for Kueue {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            local_queue: "prowler-scans".to_owned(),
+        }
+    }
+}
+
+impl FileConfig {
+    /// The limits of the queue `scans` as admission takes them. Where Kueue counts Jobs there is none
+    /// over all tenants: those would be counted twice.
+    pub fn scan_limits(&self) -> Limits {
+        let queue = &self.queues.scans;
+        let kinds = &queue.max_concurrent_per_provider_type;
         Limits {
-            all: Some(self.max_concurrent),
+            all: (!self.kueue.enabled).then_some(queue.max_concurrent),
             kinds: kinds
                 .iter()
                 .map(|(kind, most)| (kind.as_str().to_owned(), *most))
@@ -55,13 +77,21 @@ mod tests {
 
     #[test]
     fn limits_of_provider_types_are_read_and_unknown_types_refused() {
-        let parse = |text: &str| serde_saphyr::from_str::<Queue>(text);
-        let queue = parse("{maxConcurrent: 7, maxConcurrentPerProviderType: {aws: 3, gcp: 1}}");
-        let limits = queue.unwrap().limits();
+        let parse = |more: &str| {
+            let text = format!("{{scanner: {{image: x}}, upload: {{image: y}}, {more}}}");
+            FileConfig::parse(&text)
+        };
+        let queues =
+            "queues: {scans: {maxConcurrent: 7, maxConcurrentPerProviderType: {aws: 3, gcp: 1}}}";
+        let limits = parse(queues).unwrap().scan_limits();
         assert_eq!(limits.all, Some(7));
         let kinds = [("aws".to_owned(), 3), ("gcp".to_owned(), 1)];
         assert_eq!(limits.kinds, kinds.into());
-        let refused = parse("{maxConcurrentPerProviderType: {asw: 3}}").unwrap_err();
-        assert!(refused.to_string().contains("asw"), "{refused}");
+        let limits = parse(&format!("{queues}, kueue: {{enabled: true}}"));
+        let limits = limits.unwrap().scan_limits();
+        assert_eq!((limits.all, limits.kinds.len()), (None, 2));
+        let unknown = "queues: {scans: {maxConcurrentPerProviderType: {asw: 3}}}";
+        let refused = parse(unknown).unwrap_err();
+        assert!(refused.contains("asw"), "{refused}");
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn keep_mirrors(cx: Arc<Context>) {
 
 /// Counts the queue of scans for the metrics, about as often as they are asked for.
 pub(super) async fn count_scans(cx: Arc<Context>) {
-    let limit = i64::from(cx.config.queues.scans.max_concurrent);
+    let limit = cx.config.scan_limits().all.map_or(0, i64::from);
     loop {
         match admission::count(&cx.admin).await {
             Ok((waiting, active)) => cx.metrics.queue.set(waiting, active, limit),

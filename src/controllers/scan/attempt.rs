@@ -13,7 +13,7 @@ use crate::controllers::error::Error;
 use crate::controllers::jobs::{self, Made};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
-use crate::controllers::{Context, launch, status};
+use crate::controllers::{Context, kueue, launch, status};
 use crate::dispatch::outcome::{self, Evidence, judge, wants_events};
 use crate::domain::ids::{ObjectName, ObjectUid};
 use crate::domain::quantity;
@@ -97,6 +97,11 @@ impl Scan {
         status: &mut ScanStatus,
         cx: &Context,
     ) -> Result<Outcome, Error> {
+        if cx.config.kueue.enabled && cx.workloads.served(&cx.client).await?.is_none() {
+            // Nobody would ever start its Job.
+            let waiting = Outcome::progressing(Reason::KueueMissing, kueue::MISSING);
+            return Ok(waiting.again_in(Duration::from_secs(30)));
+        }
         let attempt = match launch::plan(self, row, tenant, cx).await {
             Ok(Ok(attempt)) => attempt,
             Ok(Err((reason, message))) => {
@@ -263,6 +268,13 @@ async fn look(job_ref: &JobRef, uid: ObjectUid, cx: &Context) -> Result<outcome:
         });
     };
     let pods = jobs::pods(cx, namespace, uid).await?;
+    let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+    if cx.config.kueue.enabled && is_suspended && pods.is_empty() && !outcome::is_over(&job) {
+        return Ok(outcome::Outcome::Running {
+            stage: Stage::Starting,
+            waits: Some(kueue::why(cx, namespace, uid).await?),
+        });
+    }
     let now = cx.clock.now();
     let told = match pods.as_slice() {
         [] => jobs::told(cx, namespace, &uid.to_string(), "FailedCreate").await?,
