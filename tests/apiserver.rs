@@ -16,6 +16,8 @@ mod attempts;
 mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
+#[path = "apiserver/chaos.rs"]
+mod chaos;
 #[path = "apiserver/chart.rs"]
 mod chart;
 #[path = "apiserver/check.rs"]

@@ -372,4 +372,6 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

@@ -190,6 +190,40 @@ impl ApiServer {
         self.hold(&script);
     }
 
+    /// Runs the scheduler, and kwok, which plays nodes and their kubelets: it goes through the stages
+    /// of this file with every pod.
+    pub fn run_nodes(&self, stages: &Path) {
+        let kubeconfig = self.kubeconfig();
+        let scheduler = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--secure-port={}", free_port()),
+            format!("--cert-dir={}", self.path("scheduler")),
+            "--bind-address=127.0.0.1".into(),
+            "--leader-elect=false".into(),
+        ];
+        let kwok = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--config={}", stages.display()),
+            "--manage-all-nodes=true".into(),
+            "--node-ip=127.0.0.1".into(),
+            "--cidr=10.0.0.0/16".into(),
+        ];
+        for (name, flags) in [("kube-scheduler", &scheduler[..]), ("kwok", &kwok[..])] {
+            let log = format!("{name}.log");
+            self.hold(&command_line(&tool(name), flags, &self.dir, &log));
+        }
+    }
+
+    /// What a server that was started besides had to say.
+    pub fn log_of(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.ports.api
+    }
+
     /// Address of the server.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api)
