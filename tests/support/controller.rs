@@ -96,8 +96,14 @@ impl Operator {
 
     /// Has the next start run scans in this image.
     pub fn configure(&self, scanner: &str) {
-        let config =
-            format!("scanner: {{image: '{scanner}'}}\nupload: {{image: 'localhost/operator:1'}}\n");
+        self.configure_with(scanner, "");
+    }
+
+    /// The same with more in its file.
+    pub fn configure_with(&self, scanner: &str, more: &str) {
+        let config = format!(
+            "scanner: {{image: '{scanner}'}}\nupload: {{image: 'localhost/operator:1'}}\n{more}"
+        );
         std::fs::write(self.dir.path().join("config.yaml"), config).unwrap();
     }
 

@@ -72,7 +72,13 @@ impl Db {
     /// A migrated database on a server of its own that survives a power cut, as a user's does:
     /// for benchmarks, where what that costs must be paid.
     pub async fn durable() -> Self {
-        let server = Server::start_with(Administrator::Superuser, &["shared_buffers=1GB"]).await;
+        Self::durable_with(&[]).await
+    }
+
+    /// The same with further settings of Postgres.
+    pub async fn durable_with(settings: &[&str]) -> Self {
+        let settings = [&["shared_buffers=1GB"], settings].concat();
+        let server = Server::start_with(Administrator::Superuser, &settings).await;
         Self::on(Box::leak(Box::new(server))).await
     }
 

@@ -39,6 +39,8 @@ struct Candidate {
     tenant: Uuid,
     id: Uuid,
     kind: String,
+    /// How many its tenant will run, with it.
+    turn: i64,
     /// When its retry, or its start that was put off, came due.
     since: Option<Timestamp>,
 }
@@ -57,6 +59,10 @@ pub async fn admit(
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('prowler.admission', 0))")
         .execute(tx.conn())
         .await?;
+    // The estimates are high and the rows few: compiling the plan would take longer than all of it.
+    sqlx::query!("set local jit = off")
+        .execute(tx.conn())
+        .await?;
     let mut taken = Taken::now(&mut tx).await?;
     let room = limits
         .all
@@ -65,7 +71,15 @@ pub async fn admit(
     if room <= 0 {
         return Ok(Vec::new());
     }
-    let candidates = candidates(&mut tx, &taken.full(limits), room, now).await?;
+    let full = taken.full(limits);
+    let mut candidates = candidates(&mut tx, &full, room, Some(1), now).await?;
+    let turn = candidates.first().map(|first| first.turn);
+    let are_enough = i64::try_from(candidates.len()) == Ok(room)
+        && candidates.last().map(|last| last.turn) == turn;
+    if !are_enough && !candidates.is_empty() {
+        // Not all of the same turn: a tenant's second may come before another's first.
+        candidates = self::candidates(&mut tx, &full, room, None, now).await?;
+    }
     let mut lets = Lets::default();
     for candidate in candidates {
         let limit = limits.kinds.get(&candidate.kind);
@@ -152,12 +166,13 @@ fn lowest_free(taken: &mut HashSet<i32>) -> i32 {
     number
 }
 
-/// Those that would start next: of each tenant as many as it may still run, the first of each
-/// account; in turns, so that who runs least comes first.
+/// Those that would start next: of each tenant as many as it may still run, or so many, the first of
+/// each account; in turns, so that who runs least comes first.
 async fn candidates(
     tx: &mut AdminTx,
     full: &[String],
     room: i64,
+    of_each: Option<i64>,
     now: Timestamp,
 ) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query!(
@@ -165,6 +180,7 @@ async fn candidates(
              select tenant_id, count(*) as used from scans where holds_account group by tenant_id
            )
            select t.id as tenant_id, next.id as "id!", next.kind as "kind!",
+             coalesce(h.used, 0) + next.rank as "turn!",
              next.next_attempt_at as "since: jiff_sqlx::Timestamp"
            from tenants t
            left join held h on h.tenant_id = t.id
@@ -179,13 +195,13 @@ async fn candidates(
                and not p.is_deleted and not p.suspend and p.provider <> all ($3)
                and not exists (select from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id and o.holds_account)
-               and not exists (select from scans o where o.tenant_id = t.id
+               and s.id = (select o.id from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id
                  and o.state = 'available' and not o.is_deleted and not o.holds_account
                  and (o.next_attempt_at is null or o.next_attempt_at <= $1)
-                 and (o.priority > s.priority or o.priority = s.priority and o.id < s.id))
+                 order by o.priority desc, o.id limit 1)
              order by s.priority desc, s.id
-             limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2))
+             limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2, $4))
            ) next
            where not t.suspend and not t.is_deleted
            order by coalesce(h.used, 0) + next.rank, next.id
@@ -193,6 +209,7 @@ async fn candidates(
         now.to_sqlx() as _,
         room,
         full,
+        of_each,
     )
     .fetch_all(tx.conn())
     .await?;
@@ -202,6 +219,7 @@ async fn candidates(
             tenant: row.tenant_id,
             id: row.id,
             kind: row.kind,
+            turn: row.turn,
             since: row.since.map(jiff_sqlx::Timestamp::to_jiff),
         })
         .collect())

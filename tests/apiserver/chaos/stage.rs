@@ -267,7 +267,7 @@ impl Stage {
     /// Fails where a controller has ended by itself.
     pub fn is_running(&mut self) {
         for which in 0..2 {
-            let ended = self.running[which].as_mut().map(|child| child.try_wait());
+            let ended = self.running[which].as_mut().map(Child::try_wait);
             if let Some(Ok(Some(status))) = ended {
                 panic!("controller {which} ended: {status}\n{}", self.logs());
             }
