@@ -16,6 +16,7 @@ use prowler_operator::metrics;
 use prowler_operator::metrics::controller::ControllerMetrics;
 use prowler_operator::metrics::database::{Connections, DATABASE, Pools};
 use prowler_operator::metrics::kubernetes::KubernetesMetrics;
+use prowler_operator::metrics::queue::Repair;
 use prowler_operator::metrics::server::ServerMetrics;
 use regex::Regex;
 
@@ -700,6 +701,7 @@ fn expositions() -> [(&'static str, String); 2] {
     passes.queue_depth("Scan");
     passes.watch_failed("Scan");
     passes.attempt_failed(Reason::OOMKilled);
+    passes.queue.repaired(Repair::JobLost);
     passes.canary.ended(false, 0.0, Duration::ZERO);
     let uploads = ServerMetrics::default();
     uploads.register(&mut server);

@@ -20,8 +20,10 @@ use crate::store::admin::admission::{self, holders, in_line, place_of};
 
 /// Looks at least this often: retries come due without anybody ringing.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Between two looks at who waits for what.
+/// Between two looks at who waits for what; longer where a look takes long.
 const EXPLAINED: Duration = Duration::from_secs(5);
+/// Of the time a look takes.
+const REST: u32 = 20;
 
 /// Admits scans, and recounts those that are open, until dropped.
 pub async fn run(cx: Arc<Context>) {
@@ -30,16 +32,17 @@ pub async fn run(cx: Arc<Context>) {
 
 async fn keep_admitting(cx: &Context) {
     let mut line = Line::default();
-    let mut explained = Instant::now();
+    let mut next_look = Instant::now() + EXPLAINED;
     loop {
         if let Err(error) = admit(cx).await {
             tracing::warn!(%error, "no scan was admitted; trying again");
         }
-        if explained.elapsed() >= EXPLAINED {
+        let begun = Instant::now();
+        if begun >= next_look {
             if let Err(error) = line.explain(cx).await {
                 tracing::warn!(%error, "who waits for what was not told; trying again");
             }
-            explained = Instant::now();
+            next_look = Instant::now() + EXPLAINED.max(begun.elapsed() * REST);
         }
         let _ = tokio::time::timeout(INTERVAL, cx.wake.admission.notified()).await;
     }

@@ -46,7 +46,7 @@ pub async fn run(cx: Arc<Context>) {
 
 /// Decides about every schedule that is due, and has Scans made of what it claimed; how many
 /// schedules there were.
-pub async fn claim(cx: &Context) -> Result<usize, StoreError> {
+pub async fn claim(cx: &Arc<Context>) -> Result<usize, StoreError> {
     let mut news = Vec::new();
     let claimed = loop {
         match batch(cx).await {
@@ -60,8 +60,15 @@ pub async fn claim(cx: &Context) -> Result<usize, StoreError> {
         cx.wake.call_named::<ScanSchedule>(&one.name);
     }
     let decided = news.len();
-    for one in news {
-        one.tell(cx).await;
+    news.retain(News::is_worth_telling);
+    if !news.is_empty() {
+        // Thousands of events take their time; what is due next is not to wait for them.
+        let cx = cx.clone();
+        tokio::spawn(async move {
+            for one in news {
+                one.tell(&cx).await;
+            }
+        });
     }
     claimed.map(|()| decided)
 }
@@ -170,6 +177,10 @@ impl News {
         let now = cx.clock.now();
         let mut skipped: HashMap<ScheduleId, Vec<String>> = HashMap::new();
         let (mut claimed, mut left_out) = (0_u64, 0_u64);
+        let claims: HashMap<_, _> = verdicts
+            .iter()
+            .map(|verdict| (verdict.id, verdict.due.claim))
+            .collect();
         for slot in slots {
             if slot.is_skipped {
                 left_out += 1;
@@ -179,9 +190,11 @@ impl News {
                     .push(slot.provider_name);
             } else {
                 claimed += 1;
-                cx.metrics
-                    .schedules
-                    .claimed(now.duration_since(slot.due_at));
+                // That of an account which has only now joined was not late: it was not there.
+                if claims.get(&slot.schedule) == Some(&Some(slot.due_at)) {
+                    let late = now.duration_since(slot.due_at);
+                    cx.metrics.schedules.claimed(late);
+                }
             }
         }
         cx.metrics.schedules.skipped(left_out);
@@ -213,8 +226,12 @@ impl News {
             .collect()
     }
 
+    fn is_worth_telling(&self) -> bool {
+        self.passed.is_some() || !self.skipped.is_empty()
+    }
+
     async fn tell(self, cx: &Context) {
-        if self.passed.is_none() && self.skipped.is_empty() {
+        if !self.is_worth_telling() {
             return;
         }
         let mut schedule = ScanSchedule::new(&self.name.name, ScanScheduleSpec::default());

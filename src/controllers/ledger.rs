@@ -26,7 +26,7 @@ use crate::store::{scans, schedules};
 
 /// Counts this often.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// For the first time so soon: by then the watch has shown what there is.
+/// The Jobs for the first time so soon.
 const FIRST: Duration = Duration::from_secs(10);
 /// A row that was written since is left alone: its object may just have come, or come back; so is a
 /// Job as young as that.
@@ -40,11 +40,14 @@ const PLANNING: Duration = Duration::from_mins(11);
 pub async fn run(cx: &Context) {
     let mut ledger = Ledger::default();
     tokio::time::sleep(FIRST).await;
+    let mut counted = ledger.recount_jobs(cx).await;
     loop {
-        if let Err(error) = ledger.recount(cx).await {
+        if let Err(error) = counted {
             tracing::warn!(%error, "the scans that are open were not recounted; trying again");
         }
+        // Before objects are missed, the watch has shown what there is: nobody else need be asked.
         tokio::time::sleep(INTERVAL).await;
+        counted = ledger.recount(cx).await;
     }
 }
 
@@ -59,6 +62,16 @@ impl Ledger {
     pub async fn recount(&mut self, cx: &Context) -> Result<Vec<Repair>, Error> {
         let mut repairs = Vec::new();
         orphans(cx, &mut repairs).await?;
+        for repair in &repairs {
+            cx.metrics.queue.repaired(*repair);
+        }
+        repairs.extend(self.recount_jobs(cx).await?);
+        Ok(repairs)
+    }
+
+    /// The same of Jobs alone.
+    async fn recount_jobs(&mut self, cx: &Context) -> Result<Vec<Repair>, Error> {
+        let mut repairs = Vec::new();
         let live = live_jobs(cx).await?;
         // After the Jobs: one that is made and recorded in between is among the rows.
         let holding = ledger::holding(&cx.admin).await?;

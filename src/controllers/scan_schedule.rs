@@ -54,7 +54,8 @@ impl Reconcile for ScanSchedule {
         violations.extend(launch::excessive(self.spec.scan.as_ref(), &tenant, cx));
         if !violations.is_empty() {
             let mut tx = cx.store.tenant(tenant.id).await?;
-            schedules::disarm(&mut tx, id).await?;
+            let generation = self.metadata.generation.unwrap_or(0);
+            schedules::disarm(&mut tx, id, uid_of(self)?, generation).await?;
             tx.commit().await?;
             status.next_schedule_time = None;
             let reason = violations

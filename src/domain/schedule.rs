@@ -20,7 +20,7 @@ use fields::Fields;
 
 /// Shortest interval.
 pub const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// Due times that passed are counted up to this many in one go.
+/// Due times of a cron expression that passed are counted up to this many in one go.
 const MOST_COUNTED: u64 = 100_000;
 
 /// When scans are due.
@@ -52,7 +52,7 @@ pub struct Passed {
     pub first: Timestamp,
     /// The latest of them.
     pub last: Timestamp,
-    /// How many; at most 100,000 are counted.
+    /// How many; of a cron expression at most 100,000 are counted.
     pub count: u64,
     /// What became of them.
     pub fate: Fate,
@@ -300,7 +300,7 @@ impl Schedule {
         Some(Passed {
             first,
             last,
-            count: count.min(MOST_COUNTED),
+            count,
             fate,
         })
     }

@@ -237,13 +237,22 @@ pub async fn lacks_slot(
     Ok(lacks)
 }
 
-/// Remembers that nothing is due: what the object says now cannot be read.
-pub async fn disarm(tx: &mut TenantTx, id: ScheduleId) -> Result<(), StoreError> {
+/// Remembers that nothing is due: what the object of this generation says cannot be read. Not what
+/// an older copy says of one that has been mended since.
+pub async fn disarm(
+    tx: &mut TenantTx,
+    id: ScheduleId,
+    object: ObjectUid,
+    generation: i64,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "update schedules set next_schedule_time = null where tenant_id = $1 and id = $2
-           and next_schedule_time is not null",
+           and next_schedule_time is not null
+           and (object_uid is distinct from $3 or generation <= $4)",
         tx.tenant().0,
         id.0,
+        object.0,
+        generation,
     )
     .execute(tx.conn())
     .await?;

@@ -6,9 +6,9 @@
 //!
 //! `CHAOS_SEED` takes a run's faults again; `SOAK=1` goes on for an hour, or for `SOAK_MINUTES`.
 
-#[path = "chaos/link.rs"]
+#[path = "chaos_link.rs"]
 mod link;
-#[path = "chaos/stage.rs"]
+#[path = "chaos_stage.rs"]
 mod stage;
 
 use std::collections::BTreeMap;

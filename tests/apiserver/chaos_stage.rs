@@ -99,7 +99,7 @@ impl Stage {
     pub async fn build() -> Self {
         let server = ApiServer::alone().await;
         server.run_controllers(&["job-controller", "garbage-collector-controller"]);
-        let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apiserver/chaos/pods.yaml");
+        let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apiserver/chaos_pods.yaml");
         server.run_nodes(&stages);
         let (client, db) = (server.client(), Db::alone().await);
         let postgres = port_of(&db.user_url());
