@@ -195,11 +195,12 @@ async fn candidates(
                and not p.is_deleted and not p.suspend and p.provider <> all ($3)
                and not exists (select from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id and o.holds_account)
-               and s.id = (select o.id from scans o where o.tenant_id = t.id
+               -- The first of a tenant is the first of its account too.
+               and ($4::bigint = 1 or not exists (select from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id
                  and o.state = 'available' and not o.is_deleted and not o.holds_account
                  and (o.next_attempt_at is null or o.next_attempt_at <= $1)
-                 order by o.priority desc, o.id limit 1)
+                 and (o.priority > s.priority or o.priority = s.priority and o.id < s.id)))
              order by s.priority desc, s.id
              limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2, $4))
            ) next
