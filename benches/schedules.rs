@@ -27,12 +27,14 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use prowler_operator::api::ScanSchedule;
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -211,11 +213,18 @@ async fn schedule(client: &Client, number: usize, cron: &str) -> kube::Result<Sc
     }))
     .unwrap();
     let api = Api::<ScanSchedule>::namespaced(client.clone(), &namespace(number % TENANTS));
-    match api.create(&PostParams::default(), &object).await {
+    put(&api, &object, cron).await
+}
+
+/// Makes the object, or has the one that is there due at these times.
+async fn put<K>(api: &Api<K>, object: &K, cron: &str) -> kube::Result<K>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    match api.create(&PostParams::default(), object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let patch = json!({ "spec": { "schedule": cron } });
-            let patch = kube::api::Patch::Merge(&patch);
-            api.patch(&name(number), &kube::api::PatchParams::default(), &patch)
+            let patch = Patch::Merge(json!({ "spec": { "schedule": cron } }));
+            api.patch(&object.name_any(), &PatchParams::default(), &patch)
                 .await
         }
         other => other,
@@ -299,13 +308,5 @@ async fn cron_job(client: &Client, number: usize, cron: &str) -> kube::Result<Cr
     }))
     .unwrap();
     let api = Api::<CronJob>::namespaced(client.clone(), &namespace(number % TENANTS));
-    match api.create(&PostParams::default(), &object).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            let patch = json!({ "spec": { "schedule": cron } });
-            let patch = kube::api::Patch::Merge(&patch);
-            api.patch(&name(number), &kube::api::PatchParams::default(), &patch)
-                .await
-        }
-        other => other,
-    }
+    put(&api, &object, cron).await
 }

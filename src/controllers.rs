@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod kueue;
 pub mod launch;
 pub mod ledger;
+pub mod make_scan;
 pub mod malformed;
 pub mod mirrors;
 pub mod multiplex;

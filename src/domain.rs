@@ -22,3 +22,4 @@ pub mod scope;
 pub mod selector;
 pub mod uuid7;
 pub mod violation;
+pub mod wording;

@@ -29,6 +29,8 @@ mod partitions;
 mod rules;
 #[path = "database/seed.rs"]
 mod seed;
+#[path = "database/slot_names.rs"]
+mod slot_names;
 #[path = "database/start.rs"]
 mod start;
 #[path = "database/store.rs"]

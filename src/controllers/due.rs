@@ -14,8 +14,10 @@ use crate::api::ScanSchedule;
 use crate::api::scan_schedule::ScanScheduleSpec;
 use crate::domain::ids::{ObjectName, ScheduleId, TenantId};
 use crate::domain::reason::Reason;
-use crate::domain::schedule::{Fate, Passed, Schedule};
+use crate::domain::schedule::{Due, Fate, Passed, Schedule};
+use crate::domain::wording::some_of;
 use crate::store::StoreError;
+use crate::store::admin::AdminTx;
 use crate::store::admin::due::{self, Armed, Slot, Verdict};
 
 /// Looks at least this often: whoever armed a schedule may have died before he rang.
@@ -75,16 +77,13 @@ pub async fn claim(cx: &Arc<Context>) -> Result<usize, StoreError> {
 
 /// Decides about some of those that are due; what is to be told of them, nothing where there are none.
 async fn batch(cx: &Context) -> Result<Vec<News>, StoreError> {
-    let now = cx.clock.now();
     let mut tx = cx.admin.begin().await?;
-    let armed = due::due(&mut tx, now, BATCH).await?;
+    let armed = due::due(&mut tx, cx.clock.now(), BATCH).await?;
     if armed.is_empty() {
         return Ok(Vec::new());
     }
-    let verdicts: Vec<_> = armed.iter().map(|one| judge(one, false, now)).collect();
-    let slots = due::record(&mut tx, &verdicts).await?;
-    tx.commit().await?;
-    Ok(News::of(&armed, &verdicts, slots, cx))
+    let (_, news) = decide(tx, &armed, false, cx).await?;
+    Ok(news)
 }
 
 /// Decides about this schedule; its next due time. `rests`: nothing is to be started.
@@ -98,20 +97,30 @@ pub(super) async fn settle(
     let Some(armed) = due::lock(&mut tx, tenant, id).await? else {
         return Ok(None);
     };
-    let armed = [armed];
-    let verdicts = armed
-        .each_ref()
-        .map(|one| judge(one, rests, cx.clock.now()));
-    let slots = due::record(&mut tx, &verdicts).await?;
-    tx.commit().await?;
-    let next = verdicts[0].due.next.filter(|_| !rests);
+    let (verdicts, news) = decide(tx, &[armed], rests, cx).await?;
+    let next = verdicts.first().and_then(Verdict::next);
     if next.is_some() {
         cx.wake.due.notify_one();
     }
-    for one in News::of(&armed, &verdicts, slots, cx) {
+    for one in news {
         one.tell(cx).await;
     }
     Ok(next)
+}
+
+/// Decides about schedules that the transaction has locked, and commits it.
+async fn decide(
+    mut tx: AdminTx,
+    armed: &[Armed],
+    rests: bool,
+    cx: &Context,
+) -> Result<(Vec<Verdict>, Vec<News>), StoreError> {
+    let now = cx.clock.now();
+    let verdicts: Vec<_> = armed.iter().map(|one| judge(one, rests, now)).collect();
+    let slots = due::record(&mut tx, &verdicts).await?;
+    tx.commit().await?;
+    let news = News::of(armed, &verdicts, slots, cx);
+    Ok((verdicts, news))
 }
 
 /// What is to be done about a schedule now. One that rested when it was last looked at may have done
@@ -134,7 +143,7 @@ fn judge(armed: &Armed, rests: bool, now: Timestamp) -> Verdict {
     ) else {
         // Stored by a release that read it otherwise: the next pass says what is wrong with it.
         tracing::warn!(schedule = %armed.name, "the stored schedule cannot be read");
-        return decided(crate::domain::schedule::Due {
+        return decided(Due {
             claim: None,
             passed: None,
             until: armed.decided_until,
@@ -231,9 +240,6 @@ impl News {
     }
 
     async fn tell(self, cx: &Context) {
-        if !self.is_worth_telling() {
-            return;
-        }
         let mut schedule = ScanSchedule::new(&self.name.name, ScanScheduleSpec::default());
         schedule.metadata.namespace = Some(self.name.namespace.clone());
         schedule.metadata.uid = Some(self.object.clone());
@@ -256,19 +262,12 @@ impl News {
 
     /// Which Providers a due time was left out for.
     fn left_out(&self) -> Option<String> {
-        let due_at = self.due_at?;
-        let beyond = self.skipped.len().saturating_sub(NAMED);
-        let mut names = self.skipped.clone();
-        names.sort();
-        names.truncate(NAMED);
-        if beyond > 0 {
-            names.push(format!("and {beyond} more"));
-        }
-        (!names.is_empty()).then(|| {
-            format!(
-                "Left out the due time {due_at}, for the last scan has not ended of: {}.",
-                names.join(", ")
-            )
-        })
+        let due_at = self.due_at.filter(|_| !self.skipped.is_empty())?;
+        let mut names: Vec<_> = self.skipped.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        let names = some_of(&names, NAMED);
+        Some(format!(
+            "Left out the due time {due_at}, for the last scan has not ended of: {names}."
+        ))
     }
 }

@@ -5,16 +5,18 @@
 //! difference is put right, counted by its kind and told in an event.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_controller::events::EventType;
 use k8s_openapi::api::batch::v1::Job;
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use super::wake::Wakes;
-use super::{Context, is_there, jobs};
+use super::{Context, HasApi, is_there, jobs};
 use crate::api::scan::ScanSpec;
 use crate::api::{Scan, ScanSchedule};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
@@ -62,9 +64,6 @@ impl Ledger {
     pub async fn recount(&mut self, cx: &Context) -> Result<Vec<Repair>, Error> {
         let mut repairs = Vec::new();
         orphans(cx, &mut repairs).await?;
-        for repair in &repairs {
-            cx.metrics.queue.repaired(*repair);
-        }
         repairs.extend(self.recount_jobs(cx).await?);
         Ok(repairs)
     }
@@ -75,12 +74,8 @@ impl Ledger {
         let live = live_jobs(cx).await?;
         // After the Jobs: one that is made and recorded in between is among the rows.
         let holding = ledger::holding(&cx.admin).await?;
-        let now: HashSet<_> = self.hold_to(&holding, &live, cx, &mut repairs).await;
-        self.told = now;
+        self.told = self.hold_to(&holding, &live, cx, &mut repairs).await;
         unowned(&holding, &live, cx, &mut repairs).await;
-        for repair in &repairs {
-            cx.metrics.queue.repaired(*repair);
-        }
         Ok(repairs)
     }
 
@@ -103,7 +98,7 @@ impl Ledger {
             if self.told.contains(&this) {
                 continue;
             }
-            repairs.push(repair);
+            put_right(repair, repairs, cx);
             tracing::warn!(
                 tenant = %one.tenant, scan = %one.scan.id, attempt = one.scan.attempt,
                 repair = repair.as_str(), "the ledger differs from the cluster"
@@ -117,6 +112,12 @@ impl Ledger {
         }
         found
     }
+}
+
+/// Counts what was put right.
+fn put_right(repair: Repair, repairs: &mut Vec<Repair>, cx: &Context) {
+    cx.metrics.queue.repaired(repair);
+    repairs.push(repair);
 }
 
 /// How a scan that holds an account differs from what the cluster has of it.
@@ -198,7 +199,7 @@ async fn unowned(
         };
         match jobs::delete(cx, &this, uid).await {
             Ok(()) => {
-                repairs.push(Repair::JobWithoutScan);
+                put_right(Repair::JobWithoutScan, repairs, cx);
                 let mut gone = Job::default();
                 gone.metadata.clone_from(&job.metadata);
                 let note = "No scan knows this Job; it was deleted.";
@@ -217,7 +218,7 @@ async fn orphans(cx: &Context, repairs: &mut Vec<Repair>) -> Result<(), Error> {
     for entry in ledger::entries(&cx.admin, PATIENCE).await? {
         let (scan, object) = (entry.scan.id, entry.name.clone());
         match settle(entry, &seen, cx).await {
-            Ok(true) => repairs.push(Repair::ScanWithoutObject),
+            Ok(true) => put_right(Repair::ScanWithoutObject, repairs, cx),
             Ok(false) => {}
             // One namespace that cannot be read must not keep the accounts of others.
             Err(error) => tracing::warn!(%scan, %object, %error, "a scan was not recounted"),
@@ -227,7 +228,7 @@ async fn orphans(cx: &Context, repairs: &mut Vec<Repair>) -> Result<(), Error> {
     for armed in ledger::schedules(&cx.admin).await? {
         let object = armed.name.clone();
         match retire(armed, &seen, cx).await {
-            Ok(true) => repairs.push(Repair::ScheduleWithoutObject),
+            Ok(true) => put_right(Repair::ScheduleWithoutObject, repairs, cx),
             Ok(false) => {}
             Err(error) => tracing::warn!(%object, %error, "a schedule was not recounted"),
         }
@@ -245,14 +246,13 @@ fn seen<K: Wakes>(cx: &Context) -> HashSet<String> {
 async fn retire(armed: Armed, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
     let Armed {
         tenant,
-        name: ObjectName { namespace, name },
+        name,
         object,
     } = armed;
-    let uid = object.to_string();
-    if seen.contains(&uid) || is_there::<ScanSchedule>(cx, Some(&namespace), &name, &uid).await? {
+    if is_known::<ScanSchedule>(object, &name, seen, cx).await? {
         return Ok(false);
     }
-    tracing::warn!(%tenant, namespace, object = name, "retiring a schedule whose object is gone");
+    tracing::warn!(%tenant, object = %name, "retiring a schedule whose object is gone");
     let mut tx = cx.store.tenant(tenant).await?;
     let retired = schedules::retire(&mut tx, object).await?;
     tx.commit().await?;
@@ -261,10 +261,12 @@ async fn retire(armed: Armed, seen: &HashSet<String>, cx: &Context) -> Result<bo
 
 /// Ends the scan if its object is gone; whether that freed its account.
 async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
-    if has_object(&entry, seen, cx).await? {
+    let Entry { tenant, scan, name } = entry;
+    if let Some(object) = scan.object
+        && is_known::<Scan>(object, &name, seen, cx).await?
+    {
         return Ok(false);
     }
-    let Entry { tenant, scan, name } = entry;
     tracing::warn!(%tenant, scan = %scan.id, object = %name, "ending a scan whose object is gone");
     let why = "Its Scan object is gone.";
     let mut tx = cx.store.tenant(tenant).await?;
@@ -279,11 +281,13 @@ async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bo
     Ok(true)
 }
 
-/// Whether the scan's very object is there: in what the watch has shown, or else by asking.
-async fn has_object(entry: &Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
-    let Some(uid) = entry.scan.object.map(|object| object.to_string()) else {
-        return Ok(false);
-    };
-    let ObjectName { namespace, name } = &entry.name;
-    Ok(seen.contains(&uid) || is_there::<Scan>(cx, Some(namespace), name, &uid).await?)
+/// Whether this very object is there: in what the watch has shown, or else by asking.
+async fn is_known<K: Wakes + HasApi + DeserializeOwned + Debug>(
+    object: ObjectUid,
+    name: &ObjectName,
+    seen: &HashSet<String>,
+    cx: &Context,
+) -> Result<bool, Error> {
+    let uid = object.to_string();
+    Ok(seen.contains(&uid) || is_there::<K>(cx, Some(&name.namespace), &name.name, &uid).await?)
 }

@@ -2,19 +2,17 @@
 //! token, whoever reads it and however often.
 
 use k8s_controller::events::EventType;
-use kube::Api;
 use kube::ResourceExt;
-use kube::api::{ObjectMeta, PostParams};
-use kube::core::DeserializeGuard;
 
 use super::error::Error;
+use super::make_scan::{Made, Wish, is_made_by, make};
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
 use super::{Context, HasApi};
 use crate::api::asked::CanBeAsked;
-use crate::api::common::{LocalRef, ScanSettings};
-use crate::api::scan::ScanSpec;
-use crate::api::{FIELD_MANAGER, Kind, Scan, annotations};
+use crate::api::common::ScanSettings;
+use crate::api::scan::Trigger;
+use crate::api::{Kind, Scan, annotations};
 use crate::domain::ids::{ObjectUid, ProviderId, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::store::requests::{self, Wanted};
@@ -148,75 +146,41 @@ impl<K: Kind + HasApi> Asking<'_, K> {
 
     /// Makes a Scan, or finds the one that an earlier pass made. None: its name is taken.
     async fn make_one(&self, wanted: &Wanted, cx: &Context) -> Result<Option<ObjectUid>, Error> {
-        let namespace = self.object.namespace().unwrap_or_default();
-        let api = Scan::api(cx, Some(&namespace));
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
+        let wish = Wish {
+            name: &wanted.scan_name,
+            provider: &wanted.provider_name,
+            trigger: Trigger::Manual,
+            settings: self.settings.clone(),
         };
-        let note = match api.create(&params, &self.scan(wanted, &namespace)).await {
-            Ok(scan) => {
-                let note = format!(
+        let owner = self.object.uid().unwrap_or_default();
+        let is_ours = |scan: &Scan| is_asked_for(scan, &owner, &wanted.provider_name);
+        let (scan, type_, reason, note) = match make(self.object, &wish, is_ours, cx).await? {
+            Made::Found(scan) => return Ok(Some(uid_of(&*scan)?)),
+            Made::New(scan) => (
+                Some(uid_of(&*scan)?),
+                EventType::Normal,
+                Reason::Queued,
+                format!(
                     "Made Scan {} for Provider {}, as an annotation asks.",
                     wanted.scan_name, wanted.provider_name
-                );
-                let reason = Reason::Queued;
-                cx.tell(self.object, EventType::Normal, reason, "ScanNow", &note)
-                    .await;
-                return Ok(Some(uid_of(&scan)?));
-            }
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                // Guarded: what cannot be read is not ours either.
-                let api: Api<DeserializeGuard<Scan>> =
-                    Api::namespaced(cx.client.clone(), &namespace);
-                let Some(found) = api.get_opt(&wanted.scan_name).await? else {
-                    // Gone meanwhile: the next pass makes it.
-                    return Err(Error::Outdated);
-                };
-                let owner = self.object.uid().unwrap_or_default();
-                let is_ours = |scan: &Scan| is_asked_for(scan, &owner, &wanted.provider_name);
-                if let Some(scan) = found.0.ok().filter(is_ours) {
-                    return Ok(Some(uid_of(&scan)?));
-                }
+                ),
+            ),
+            Made::Foreign => (
+                None,
+                EventType::Warning,
+                Reason::MissedSchedule,
                 format!(
                     "No Scan of Provider {} was made: its name, {}, is that of a Scan which nobody asked for here.",
                     wanted.provider_name, wanted.scan_name
-                )
-            }
-            Err(error) => return Err(error.into()),
+                ),
+            ),
         };
-        let reason = Reason::MissedSchedule;
-        cx.tell(self.object, EventType::Warning, reason, "ScanNow", &note)
-            .await;
-        Ok(None)
-    }
-
-    fn scan(&self, wanted: &Wanted, namespace: &str) -> Scan {
-        let spec = ScanSpec {
-            provider_ref: LocalRef::new(&wanted.provider_name),
-            scan: self.settings.clone(),
-            ..ScanSpec::default()
-        };
-        let mut scan = Scan::new(&wanted.scan_name, spec);
-        scan.metadata = ObjectMeta {
-            name: Some(wanted.scan_name.clone()),
-            namespace: Some(namespace.to_owned()),
-            owner_references: self
-                .object
-                .controller_owner_ref(&())
-                .map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        };
-        scan
+        cx.tell(self.object, type_, reason, "ScanNow", &note).await;
+        Ok(scan)
     }
 }
 
-/// Whether a Scan is what the object of this uid asked for: its name alone says nothing, for anybody
-/// may make one of that name.
+/// Whether a Scan is what the object of this uid asked for.
 pub fn is_asked_for(scan: &Scan, owner: &str, provider: &str) -> bool {
-    let is_owned = scan
-        .owner_references()
-        .iter()
-        .any(|o| o.controller == Some(true) && o.uid == owner);
-    is_owned && scan.spec.provider_ref.name == provider
+    is_made_by(scan, provider, |o| o.uid == owner)
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
-use self::enqueue::Enqueued;
+use self::enqueue::{Enqueued, Origin};
 use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
 use super::error::Error;
 use super::scan_schedule::seconds;
@@ -281,14 +281,12 @@ impl Scan {
         cx: &Context,
     ) -> Result<(), Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
-        if self.own_slot(&mut tx, name).await?.is_some() {
-            schedules::skip(&mut tx, name).await?;
-            tx.commit().await?;
-        } else if self.own_request(&mut tx, name).await?.is_some() {
-            requests::made(&mut tx, &name.name, None).await?;
-            tx.commit().await?;
+        match self.origin(&mut tx, name).await? {
+            Origin::Slot(_) => schedules::skip(&mut tx, name).await?,
+            Origin::Request(_) => requests::made(&mut tx, &name.name, None).await?,
+            Origin::Somebody => return Ok(()),
         }
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     fn is_cancelled(&self) -> bool {

@@ -69,15 +69,15 @@ impl Reconcile for ScanSchedule {
 
         let mut tx = cx.store.tenant(tenant.id).await?;
         let before = schedules::remembered(&mut tx, id).await?;
-        drop(tx);
         let changed = |before: &Remembered| {
             before.object == Some(record.object) && before.times != record.times()
         };
         if before.is_some_and(|before| changed(&before)) {
+            drop(tx);
             // What fell due before its times were changed is decided by those it had.
             due::settle(cx, tenant.id, id, rests).await?;
+            tx = cx.store.tenant(tenant.id).await?;
         }
-        let mut tx = cx.store.tenant(tenant.id).await?;
         let remembered = schedules::upsert(&mut tx, id, &record, now).await?;
         if remembered.object == Some(record.object) && remembered.generation > record.generation {
             // A pass over an old copy: what a newer one says is stored already.

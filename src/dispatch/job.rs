@@ -81,8 +81,6 @@ impl Attempt {
             (labels::SCAN.to_owned(), self.scan.to_string()),
             (labels::ATTEMPT.to_owned(), self.attempt.to_string()),
         ]);
-        let kueue = &config.kueue;
-        let queue = kueue.enabled.then(|| kueue.local_queue.clone());
         let annotations = [
             // Whatever is injected for workload identity is for `scan` alone. See
             // <https://github.com/aws/amazon-eks-pod-identity-webhook>,
@@ -104,10 +102,10 @@ impl Attempt {
             pod: self.pod(config),
         };
         let mut job = shot.job(config);
-        if let Some(queue) = queue {
+        if config.kueue.enabled {
             // On the Job alone: with it on the pod, Kueue would take that for another workload.
             let labels = job.metadata.labels.get_or_insert_default();
-            labels.insert(KUEUE_QUEUE.to_owned(), queue);
+            labels.insert(KUEUE_QUEUE.to_owned(), config.kueue.local_queue.clone());
             job.spec.get_or_insert_default().suspend = Some(true);
         }
         job

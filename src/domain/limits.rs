@@ -4,6 +4,7 @@
 use super::quantity;
 use super::reason::Reason;
 use super::violation::Violation;
+use super::wording::some_of;
 use crate::api::common::{Amounts, Quantity, ScanSettings};
 
 /// The most one scan of a tenant may use.
@@ -32,14 +33,7 @@ impl Images {
         const SHOWN: usize = 5;
         let mut names: Vec<&str> = vec![&self.default];
         names.extend(self.allowed.iter().map(String::as_str));
-        let more = names.len().saturating_sub(SHOWN);
-        names.truncate(SHOWN);
-        let names = names.join(", ");
-        if more == 0 {
-            names
-        } else {
-            format!("{names} and {more} more")
-        }
+        some_of(&names, SHOWN)
     }
 
     /// Whether this image may be used.

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 
 use super::ids::{ObjectName, ProviderId, ScanId, TenantId};
+use super::schedule::whole_seconds;
+use super::wording::{some_of, span};
 
 /// Places beyond this are not told apart.
 pub const FAR: i64 = 100;
@@ -198,31 +199,17 @@ fn place(place: i64) -> String {
 
 /// When something ends, if it takes as long as the last time.
 fn about(ends: Option<Timestamp>, usual: Option<SignedDuration>) -> String {
-    const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
     match (ends, usual) {
-        (Some(ends), Some(usual)) => format!(
-            ", about until {ends} if it takes {} again",
-            PRINTER.duration_to_string(&usual)
-        ),
+        (Some(ends), Some(usual)) => {
+            format!(", about until {ends} if it takes {} again", span(usual))
+        }
         _ => String::new(),
     }
 }
 
 fn names(holders: &[&Holder]) -> String {
-    let shown = usize::try_from(NEXT).unwrap_or(0);
-    let mut names: Vec<_> = holders.iter().map(|holder| holder.name.as_str()).collect();
-    let beyond = names.len().saturating_sub(shown);
-    names.truncate(shown);
-    let names = names.join(", ");
-    if beyond > 0 {
-        format!("{names} and {beyond} more")
-    } else {
-        names
-    }
-}
-
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
+    let names: Vec<_> = holders.iter().map(|holder| holder.name.as_str()).collect();
+    some_of(&names, usize::try_from(NEXT).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ mod frequency;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::ids::ScheduleId;
 use super::reason::Reason;
 use super::violation::Violation;
+use super::wording::span;
 use fields::Fields;
 
 /// Shortest interval.
@@ -183,8 +183,8 @@ impl Schedule {
             field,
             format!(
                 "due times are {} apart, and this installation allows none closer than {} (schedules.minimumInterval)",
-                words(closest),
-                words(least)
+                span(closest),
+                span(least)
             ),
         ))
     }
@@ -336,12 +336,6 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
     (rest.is_empty() && !text.is_empty()).then(|| SignedDuration::from_secs(seconds))
 }
 
-/// Hours, minutes and seconds as [`duration`] reads them.
-fn words(length: SignedDuration) -> String {
-    const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
-    PRINTER.duration_to_string(&length)
-}
-
 /// Expressions to search, and how close together two due times may lie.
 fn crons(expression: &str, id: ScheduleId) -> Result<(Vec<Cron>, SignedDuration), String> {
     let parser = CronParser::builder()
@@ -362,7 +356,8 @@ fn nth(anchor: Timestamp, interval: SignedDuration, n: i64) -> Option<Timestamp>
     anchor.checked_add(SignedDuration::from_secs(seconds)).ok()
 }
 
-fn whole_seconds(time: Timestamp) -> Timestamp {
+/// The second that the time lies in.
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
     time.round(
         jiff::TimestampRound::new()
             .smallest(Unit::Second)

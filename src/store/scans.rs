@@ -79,18 +79,19 @@ pub async fn enqueue(
     if inserted == 0 {
         return Ok(Vec::new());
     }
-    sqlx::query!(
-        "update requested_scans set state = 'created', scan_id = $3, scan_object = $4
-         where tenant_id = $1 and scan_name = $2 and provider_id = $5 and $6::boolean",
-        tenant,
-        scan.name.name,
-        scan.id.0,
-        scan.object.0,
-        scan.provider.0,
-        scan.is_requested,
-    )
-    .execute(tx.conn())
-    .await?;
+    if scan.is_requested {
+        sqlx::query!(
+            "update requested_scans set state = 'created', scan_id = $3, scan_object = $4
+             where tenant_id = $1 and scan_name = $2 and provider_id = $5",
+            tenant,
+            scan.name.name,
+            scan.id.0,
+            scan.object.0,
+            scan.provider.0,
+        )
+        .execute(tx.conn())
+        .await?;
+    }
     if let (Some(schedule), Some(due_at)) = (scan.schedule, scan.due_at) {
         sqlx::query!(
             "update schedule_slots set state = 'created', scan_id = $5, scan_object = $6

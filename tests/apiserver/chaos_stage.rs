@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use tokio::time::sleep;
 use super::Faults;
 use super::link::Link;
 use crate::support::apiserver::ApiServer;
+use crate::support::controller;
 use crate::support::db::{Db, run};
 
 const TENANTS: usize = 10;
@@ -75,6 +76,15 @@ pub struct Links {
     pub database: Arc<Link>,
 }
 
+impl Links {
+    async fn to(api: u16, database: u16) -> Self {
+        Self {
+            api: Link::to(api).await,
+            database: Link::to(database).await,
+        }
+    }
+}
+
 pub struct Stage {
     db: Db,
     client: Client,
@@ -104,14 +114,8 @@ impl Stage {
         let (client, db) = (server.client(), Db::alone().await);
         let postgres = port_of(&db.user_url());
         let links = [
-            Links {
-                api: Link::to(server.port()).await,
-                database: Link::to(postgres).await,
-            },
-            Links {
-                api: Link::to(server.port()).await,
-                database: Link::to(postgres).await,
-            },
+            Links::to(server.port(), postgres).await,
+            Links::to(server.port(), postgres).await,
         ];
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
@@ -238,18 +242,11 @@ impl Stage {
             .append(true)
             .open(self.log(which))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_prowler-operator"))
-            .arg("controller")
-            .env("KUBECONFIG", file(&format!("kubeconfig-{which}")))
-            .env("DATABASE_URL", through(self.db.user_url()))
-            .env("DATABASE_ADMIN_URL", through(self.db.admin_url()))
-            .env("CONFIG_FILE", file("config.yaml"))
-            .env("SERVER_CA_FILE", file("ca.crt"))
-            .env("SERVER_URL", "https://server.invalid:8443")
-            .env("POD_NAMESPACE", "default")
+        let (user, admin) = (through(self.db.user_url()), through(self.db.admin_url()));
+        let kubeconfig = file(&format!("kubeconfig-{which}"));
+        let child = controller::command(self.dir.path(), &kubeconfig, &user, &admin)
             .env("POD_NAME", format!("controller-{which}"))
             .env("HEALTH_ADDR", "127.0.0.1:0")
-            .env("NO_LEADER_ELECTION", "true")
             .env("LOG_LEVEL", "warn")
             .stderr(Stdio::from(log))
             .spawn()

@@ -65,6 +65,22 @@ impl Running {
     }
 }
 
+/// A controller that leads alone, with the files `config.yaml` and `ca.crt` of this folder.
+pub fn command(dir: &Path, kubeconfig: &Path, user_url: &str, admin_url: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_prowler-operator")));
+    command
+        .arg("controller")
+        .env("KUBECONFIG", kubeconfig)
+        .env("DATABASE_URL", user_url)
+        .env("DATABASE_ADMIN_URL", admin_url)
+        .env("CONFIG_FILE", dir.join("config.yaml"))
+        .env("SERVER_CA_FILE", dir.join("ca.crt"))
+        .env("SERVER_URL", "https://server.invalid:8443")
+        .env("POD_NAMESPACE", "default")
+        .env("NO_LEADER_ELECTION", "true");
+    command
+}
+
 impl Operator {
     pub async fn prepare(
         server: &apiserver::ApiServer,
@@ -114,18 +130,10 @@ impl Operator {
     pub fn start_logging(&self, level: &str) -> Running {
         let file = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::create(file("log")).unwrap();
-        let child = Command::new(Path::new(env!("CARGO_BIN_EXE_prowler-operator")))
-            .arg("controller")
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("DATABASE_URL", &self.user_url)
-            .env("DATABASE_ADMIN_URL", &self.admin_url)
-            .env("CONFIG_FILE", file("config.yaml"))
-            .env("SERVER_CA_FILE", file("ca.crt"))
-            .env("SERVER_URL", "https://server.invalid:8443")
-            .env("POD_NAMESPACE", "default")
+        let (kubeconfig, dir) = (&self.kubeconfig, self.dir.path());
+        let child = command(dir, kubeconfig, &self.user_url, &self.admin_url)
             .env("HEALTH_ADDR", format!("127.0.0.1:{}", self.port))
             .env("CONCURRENCY", CONCURRENCY.to_string())
-            .env("NO_LEADER_ELECTION", "true")
             .env("LOG_LEVEL", level)
             .stderr(Stdio::from(log))
             .spawn()

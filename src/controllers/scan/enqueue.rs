@@ -11,7 +11,7 @@ use crate::controllers::run_now::is_asked_for;
 use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
-use crate::domain::ids::{ObjectName, ObjectUid, ScanId};
+use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
 use crate::store::scans::{self, NewScan, ScanRow};
@@ -28,6 +28,36 @@ pub(super) enum Enqueued {
     Never,
 }
 
+/// What led to a Scan.
+pub(super) enum Origin {
+    /// A due time of a schedule.
+    Slot(SlotOfScan),
+    /// An annotation.
+    Request(Request),
+    /// Somebody made it.
+    Somebody,
+}
+
+impl Origin {
+    /// The scan's row, if it led to one already.
+    fn scan(&self) -> Option<ScanId> {
+        match self {
+            Self::Slot(slot) => slot.scan,
+            Self::Request(request) => request.scan,
+            Self::Somebody => None,
+        }
+    }
+
+    /// The schedule in whose history the scan counts.
+    fn schedule(&self) -> Option<ScheduleId> {
+        match self {
+            Self::Slot(slot) => Some(slot.schedule),
+            Self::Request(request) => request.schedule,
+            Self::Somebody => None,
+        }
+    }
+}
+
 impl Scan {
     /// Puts the scan into the queue; or says what it waits for before it can be.
     pub(super) async fn enqueue(
@@ -38,10 +68,8 @@ impl Scan {
         cx: &Context,
     ) -> Result<Enqueued, Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
-        let slot = self.own_slot(&mut tx, name).await?;
-        let request = self.own_request(&mut tx, name).await?;
-        let slots_scan = slot.as_ref().and_then(|slot| slot.scan);
-        if let Some(scan) = slots_scan.or(request.as_ref().and_then(|request| request.scan)) {
+        let origin = self.origin(&mut tx, name).await?;
+        if let Some(scan) = origin.scan() {
             // The cluster was restored: the slot's scan exists, this object stands for it now.
             scans::adopt(&mut tx, scan, object).await?;
             tx.commit().await?;
@@ -52,10 +80,10 @@ impl Scan {
             namespace: name.namespace.clone(),
             name: self.spec.provider_ref.name.clone(),
         };
-        let provider = match (&slot, &request) {
-            (Some(slot), _) => Some(slot.provider),
-            (_, Some(request)) => Some(request.provider),
-            (None, None) => providers::by_name(&mut tx, &provider_name).await?,
+        let (slot, provider) = match &origin {
+            Origin::Slot(slot) => (Some(slot), Some(slot.provider)),
+            Origin::Request(request) => (None, Some(request.provider)),
+            Origin::Somebody => (None, providers::by_name(&mut tx, &provider_name).await?),
         };
         if slot.is_none() {
             // A wish that no attempt could have is refused before it waits for its turn.
@@ -76,14 +104,10 @@ impl Scan {
             object,
             name: name.clone(),
             provider,
-            schedule: match (&slot, &request) {
-                (Some(slot), _) => Some(slot.schedule),
-                (None, Some(request)) => request.schedule,
-                (None, None) => None,
-            },
-            due_at: slot.as_ref().map(|slot| slot.due_at),
-            is_requested: request.is_some(),
-            replaces: slot.as_ref().is_some_and(|slot| slot.replaces),
+            schedule: origin.schedule(),
+            due_at: slot.map(|slot| slot.due_at),
+            is_requested: matches!(origin, Origin::Request(_)),
+            replaces: slot.is_some_and(|slot| slot.replaces),
             trigger: if slot.is_some() {
                 "scheduled"
             } else {
@@ -91,7 +115,6 @@ impl Scan {
             },
             priority: self.spec.priority.unwrap_or(0),
             not_before: slot
-                .as_ref()
                 .filter(|slot| slot.jitter_seconds > 0)
                 .and_then(|slot| {
                     let spread = jitter(slot.schedule, provider.0.as_bytes(), slot.jitter_seconds);
@@ -107,41 +130,31 @@ impl Scan {
         cx.wake.admission.notify_one();
         Ok(match load(tenant.id, object, cx).await? {
             Some(row) => Enqueued::Row(Box::new(row)),
-            None if slot.is_some() || request.is_some() => Enqueued::Never,
             // Deleted between the two queries: the next pass finds no Provider.
-            None => return Err(Error::Outdated),
+            None if matches!(origin, Origin::Somebody) => return Err(Error::Outdated),
+            None => Enqueued::Never,
         })
     }
 
-    /// The slot that led to this very object, if one did. Our row decides which; the object must be
-    /// what the slot's schedule makes, for anybody may make one of that name.
-    pub(super) async fn own_slot(
+    /// What led to this very object. Our rows decide which; the object must be what is made of them,
+    /// for anybody may make one of that name.
+    pub(super) async fn origin(
         &self,
         tx: &mut TenantTx,
         name: &ObjectName,
-    ) -> Result<Option<SlotOfScan>, Error> {
-        let slot = schedules::slot_of_scan(tx, name).await?;
-        Ok(slot.filter(|slot| {
+    ) -> Result<Origin, Error> {
+        if let Some(slot) = schedules::slot_of_scan(tx, name).await? {
             let uid = slot.schedule_object.map(|uid| uid.to_string());
-            is_made_for(
-                self,
-                &slot.schedule_name,
-                uid.as_deref(),
-                &slot.provider_name,
-            )
-        }))
-    }
-
-    /// The annotation that asked for this very object, if one did.
-    pub(super) async fn own_request(
-        &self,
-        tx: &mut TenantTx,
-        name: &ObjectName,
-    ) -> Result<Option<Request>, Error> {
-        let request = requests::of_scan(tx, name).await?;
-        Ok(request.filter(|request| {
-            let owner = request.object.to_string();
-            is_asked_for(self, &owner, &request.provider_name)
-        }))
+            let (schedule, provider) = (&slot.schedule_name, &slot.provider_name);
+            if is_made_for(self, schedule, uid.as_deref(), provider) {
+                return Ok(Origin::Slot(slot));
+            }
+        }
+        if let Some(request) = requests::of_scan(tx, name).await?
+            && is_asked_for(self, &request.object.to_string(), &request.provider_name)
+        {
+            return Ok(Origin::Request(request));
+        }
+        Ok(Origin::Somebody)
     }
 }

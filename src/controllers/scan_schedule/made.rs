@@ -3,14 +3,12 @@
 
 use jiff::Timestamp;
 use k8s_controller::events::EventType;
-use kube::api::{ObjectMeta, PostParams};
-use kube::core::DeserializeGuard;
-use kube::{Api, Resource};
+use kube::Api;
 
-use crate::api::common::LocalRef;
-use crate::api::scan::{ScanSpec, Trigger};
-use crate::api::{FIELD_MANAGER, Scan, ScanSchedule};
+use crate::api::scan::Trigger;
+use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::error::Error;
+use crate::controllers::make_scan::{Made, Wish, is_made_by, make};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, HasApi, only};
@@ -23,21 +21,17 @@ use crate::store::{scans, schedules};
 /// one at the last moment may still make its Scan.
 const CLAIMED_GRACE: i64 = 300;
 
-/// Whether a Scan is what this schedule makes for this Provider: its name alone says nothing, for
-/// anybody may make one of that name. A schedule that has no object any more is known by its name.
+/// Whether a Scan is what this schedule makes for this Provider. A schedule that has no object any
+/// more is known by its name.
 pub(in crate::controllers) fn is_made_for(
     scan: &Scan,
     schedule: &str,
     uid: Option<&str>,
     provider: &str,
 ) -> bool {
-    let is_owned = scan.metadata.owner_references.iter().flatten().any(|o| {
-        o.controller == Some(true)
-            && o.kind == "ScanSchedule"
-            && o.name == schedule
-            && uid.is_none_or(|uid| o.uid == uid)
-    });
-    is_owned && scan.spec.provider_ref.name == provider
+    is_made_by(scan, provider, |o| {
+        o.kind == ScanSchedule::KIND && o.name == schedule && uid.is_none_or(|uid| o.uid == uid)
+    })
 }
 
 impl ScanSchedule {
@@ -60,13 +54,10 @@ impl ScanSchedule {
             {
                 continue;
             }
-            let scan = self.scan(&slot, name);
-            let params = PostParams {
-                field_manager: Some(FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            match api.create(&params, &scan).await {
-                Ok(_) => {
+            let uid = self.metadata.uid.as_deref();
+            let is_ours = |scan: &Scan| is_made_for(scan, &name.name, uid, &slot.provider_name);
+            match make(self, &self.wish(&slot), is_ours, cx).await? {
+                Made::New(_) => {
                     let note = format!(
                         "Made Scan {} for Provider {}.",
                         slot.scan_name, slot.provider_name
@@ -74,45 +65,43 @@ impl ScanSchedule {
                     cx.tell(self, EventType::Normal, Reason::Queued, "Schedule", &note)
                         .await;
                 }
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    self.meet(&slot, name, tenant, id, cx).await?;
-                }
-                Err(error) => return Err(error.into()),
+                Made::Found(scan) => self.meet(&slot, &scan, tenant, id, cx).await?,
+                Made::Foreign => self.give_up(&slot, tenant, id, cx).await?,
             }
         }
         Ok(())
     }
 
-    /// Looks whose the Scan is that has a slot's name already: this schedule's, made by a pass
-    /// whose answer was lost, or somebody else's. That one stays as it is and the slot is given
-    /// up: one that waited for ever would keep every later due time from being claimed.
+    /// A pass whose answer was lost made the slot's Scan. If it was queued, and the database does not
+    /// remember, that was restored to a time before: a slot that waited for its row would keep later
+    /// ones from being claimed.
     async fn meet(
         &self,
         slot: &schedules::Claimed,
-        name: &ObjectName,
+        scan: &Scan,
         tenant: &TenantView,
         id: ScheduleId,
         cx: &Context,
     ) -> Result<(), Error> {
-        // Guarded: what cannot be read is not ours either.
-        let api: Api<DeserializeGuard<Scan>> = Api::namespaced(cx.client.clone(), &name.namespace);
-        let Some(found) = api.get_opt(&slot.scan_name).await? else {
-            // Gone meanwhile: the next pass makes it.
-            return Err(Error::Outdated);
-        };
-        let uid = self.metadata.uid.as_deref();
-        let is_ours = |scan: &Scan| is_made_for(scan, &name.name, uid, &slot.provider_name);
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        if let Some(scan) = found.0.ok().filter(is_ours) {
-            let uid = uid_of(&scan)?;
-            if scan.status.is_some_and(|status| status.scan_id.is_some()) {
-                // It was queued, and the database does not remember: it was restored to a time
-                // before. A slot that waited for its row would keep later ones from being claimed.
-                schedules::fulfil(&mut tx, id, slot, uid).await?;
-                tx.commit().await?;
-            }
-            return Ok(());
+        let was_queued = scan.status.as_ref().is_some_and(|s| s.scan_id.is_some());
+        if was_queued {
+            let mut tx = cx.store.tenant(tenant.id).await?;
+            schedules::fulfil(&mut tx, id, slot, uid_of(scan)?).await?;
+            tx.commit().await?;
         }
+        Ok(())
+    }
+
+    /// Somebody else's Scan has the slot's name. That one stays as it is and the slot is given up: one
+    /// that waited for ever would keep every later due time from being claimed.
+    async fn give_up(
+        &self,
+        slot: &schedules::Claimed,
+        tenant: &TenantView,
+        id: ScheduleId,
+        cx: &Context,
+    ) -> Result<(), Error> {
+        let mut tx = cx.store.tenant(tenant.id).await?;
         let is_lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::NameTaken).await?;
         tx.commit().await?;
         if is_lapsed {
@@ -153,21 +142,13 @@ impl ScanSchedule {
             .is_some_and(|deadline| late > deadline + grace)
     }
 
-    fn scan(&self, slot: &schedules::Claimed, name: &ObjectName) -> Scan {
-        let spec = ScanSpec {
-            provider_ref: LocalRef::new(&slot.provider_name),
+    fn wish<'a>(&self, slot: &'a schedules::Claimed) -> Wish<'a> {
+        Wish {
+            name: &slot.scan_name,
+            provider: &slot.provider_name,
             trigger: Trigger::Scheduled,
-            scan: self.spec.scan.clone(),
-            ..ScanSpec::default()
-        };
-        let mut scan = Scan::new(&slot.scan_name, spec);
-        scan.metadata = ObjectMeta {
-            name: Some(slot.scan_name.clone()),
-            namespace: Some(name.namespace.clone()),
-            owner_references: self.controller_owner_ref(&()).map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        };
-        scan
+            settings: self.spec.scan.clone(),
+        }
     }
 
     /// Deletes finished Scans beyond the history limits; their findings stay.
@@ -238,11 +219,7 @@ pub mod tests {
             scan_name: "s-1".into(),
             due_at: "2026-11-23T02:00:00Z".parse().unwrap(),
         };
-        let name = ObjectName {
-            namespace: "a".into(),
-            name: "s".into(),
-        };
-        let made = schedule.scan(&slot, &name);
+        let made = schedule.wish(&slot).scan(&schedule);
         assert!(is_made_for(&made, "s", Some("u"), "p1"));
         assert!(is_made_for(&made, "s", None, "p1"));
         assert!(!is_made_for(&made, "s", Some("another"), "p1"));

@@ -1,5 +1,7 @@
 //! What was decided of schedules, written: a row for every due time and account.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use uuid::Uuid;
@@ -24,6 +26,13 @@ pub struct Verdict {
     pub joined: Option<Timestamp>,
     /// Nothing is to be started: there is no next due time.
     pub rests: bool,
+}
+
+impl Verdict {
+    /// The next due time.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.due.next.filter(|_| !self.rests)
+    }
 }
 
 /// What a claimed due time came to for one account.
@@ -51,25 +60,29 @@ pub async fn record(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>,
     Ok(slots)
 }
 
-/// One column of the verdicts that have passed due times.
-fn of_passed<T>(verdicts: &[Verdict], column: impl Fn(&Verdict, &Passed) -> T) -> Vec<T> {
+/// The due times that passed, of those verdicts that have some.
+fn passed_by(verdicts: &[Verdict]) -> Vec<(&Verdict, Passed)> {
     verdicts
         .iter()
-        .filter_map(|verdict| Some(column(verdict, verdict.due.passed.as_ref()?)))
+        .filter_map(|verdict| Some((verdict, verdict.due.passed?)))
         .collect()
+}
+
+/// One column of them.
+fn column<T>(passed: &[(&Verdict, Passed)], of: impl Fn(&Verdict, &Passed) -> T) -> Vec<T> {
+    let values = passed.iter().map(|(verdict, passed)| of(verdict, passed));
+    values.collect()
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Due times left out while nothing was to be started lengthen the stretch that ends where they
 /// begin: a schedule that rests for years has one row.
 async fn lengthen(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<(), StoreError> {
-    let resting: Vec<_> = verdicts
-        .iter()
-        .filter(|verdict| {
-            let fate = verdict.due.passed.map(|passed| passed.fate);
-            fate == Some(Fate::Suspended)
-        })
-        .cloned()
-        .collect();
+    let mut resting = passed_by(verdicts);
+    resting.retain(|(_, passed)| passed.fate == Fate::Suspended);
     if resting.is_empty() {
         return Ok(());
     }
@@ -82,12 +95,11 @@ async fn lengthen(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<(), StoreErr
            and coalesce(s.last_due_at, s.due_at) = v.before
            and exists (select from schedule_providers c where c.tenant_id = s.tenant_id
              and c.schedule_id = s.schedule_id and c.provider_id = s.provider_id)",
-        &of_passed(&resting, |verdict, _| verdict.tenant.0),
-        &of_passed(&resting, |verdict, _| verdict.id.0),
-        &of_passed(&resting, |verdict, _| verdict.before.to_sqlx()) as _,
-        &of_passed(&resting, |_, passed| passed.last.to_sqlx()) as _,
-        &of_passed(&resting, |_, passed| i64::try_from(passed.count)
-            .unwrap_or(i64::MAX)),
+        &column(&resting, |verdict, _| verdict.tenant.0),
+        &column(&resting, |verdict, _| verdict.id.0),
+        &column(&resting, |verdict, _| verdict.before.to_sqlx()) as _,
+        &column(&resting, |_, passed| passed.last.to_sqlx()) as _,
+        &column(&resting, |_, passed| count(passed.count)),
     )
     .execute(tx.conn())
     .await?;
@@ -96,8 +108,8 @@ async fn lengthen(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<(), StoreErr
 
 /// A row for each stretch of due times that led to nothing, and each account.
 async fn pass_by(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<(), StoreError> {
-    let tenants = of_passed(verdicts, |verdict, _| verdict.tenant.0);
-    if tenants.is_empty() {
+    let passed = passed_by(verdicts);
+    if passed.is_empty() {
         return Ok(());
     }
     sqlx::query!(
@@ -114,14 +126,13 @@ async fn pass_by(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<(), StoreErro
                and o.provider_id = p.id and o.due_at <= v.last
              order by o.due_at desc limit 1), true)
          on conflict do nothing",
-        &tenants,
-        &of_passed(verdicts, |verdict, _| verdict.id.0),
-        &of_passed(verdicts, |_, passed| passed.first.to_sqlx()) as _,
-        &of_passed(verdicts, |_, passed| passed.last.to_sqlx()) as _,
-        &of_passed(verdicts, |_, passed| i64::try_from(passed.count)
-            .unwrap_or(i64::MAX)),
-        &of_passed(verdicts, |_, passed| words(passed.fate).0.to_owned()),
-        &of_passed(verdicts, |_, passed| words(passed.fate)
+        &column(&passed, |verdict, _| verdict.tenant.0),
+        &column(&passed, |verdict, _| verdict.id.0),
+        &column(&passed, |_, passed| passed.first.to_sqlx()) as _,
+        &column(&passed, |_, passed| passed.last.to_sqlx()) as _,
+        &column(&passed, |_, passed| count(passed.count)),
+        &column(&passed, |_, passed| words(passed.fate).0.to_owned()),
+        &column(&passed, |_, passed| words(passed.fate)
             .1
             .map(str::to_owned)) as _,
     )
@@ -234,16 +245,17 @@ async fn remember(
         .collect();
     let counts: Vec<i64> = verdicts
         .iter()
-        .map(|one| lost(one).map_or(0, |passed| i64::try_from(passed.count).unwrap_or(i64::MAX)))
+        .map(|one| lost(one).map_or(0, |passed| count(passed.count)))
         .collect();
+    let mut left_out: HashMap<ScheduleId, i64> = HashMap::new();
+    for slot in slots.iter().filter(|slot| slot.is_skipped) {
+        *left_out.entry(slot.schedule).or_default() += 1;
+    }
     let skipped: Vec<i64> = verdicts
         .iter()
-        .map(|one| {
-            let mine = |slot: &&Slot| slot.is_skipped && slot.schedule == one.id;
-            i64::try_from(slots.iter().filter(mine).count()).unwrap_or(i64::MAX)
-        })
+        .map(|one| left_out.get(&one.id).copied().unwrap_or(0))
         .collect();
-    let nexts = times(|one| one.due.next.filter(|_| !one.rests));
+    let nexts = times(Verdict::next);
     let rests: Vec<bool> = verdicts.iter().map(|one| one.rests).collect();
     sqlx::query!(
         "update schedules d set decided_until = greatest(d.decided_until, v.until),
