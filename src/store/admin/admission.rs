@@ -45,6 +45,26 @@ struct Candidate {
     since: Option<Timestamp>,
 }
 
+struct CandidateRow {
+    tenant_id: Uuid,
+    id: Uuid,
+    kind: String,
+    turn: i64,
+    since: Option<jiff_sqlx::Timestamp>,
+}
+
+impl From<CandidateRow> for Candidate {
+    fn from(row: CandidateRow) -> Self {
+        Self {
+            tenant: row.tenant_id,
+            id: row.id,
+            kind: row.kind,
+            turn: row.turn,
+            since: row.since.map(jiff_sqlx::Timestamp::to_jiff),
+        }
+    }
+}
+
 /// Admits scans as the limits leave room for them, at most [`BATCH`]: one per account, each tenant's
 /// `concurrent_scans`, those of each provider type, and those over all; fair between tenants, then by
 /// priority, then first come. With room left there may be more of other types: until none is
@@ -72,13 +92,13 @@ pub async fn admit(
         return Ok(Vec::new());
     }
     let full = taken.full(limits);
-    let mut candidates = candidates(&mut tx, &full, room, Some(1), now).await?;
+    let mut candidates = firsts(&mut tx, &full, room, now).await?;
     let turn = candidates.first().map(|first| first.turn);
     let are_enough = i64::try_from(candidates.len()) == Ok(room)
         && candidates.last().map(|last| last.turn) == turn;
     if !are_enough && !candidates.is_empty() {
         // Not all of the same turn: a tenant's second may come before another's first.
-        candidates = self::candidates(&mut tx, &full, room, None, now).await?;
+        candidates = in_turns(&mut tx, &full, room, now).await?;
     }
     let mut lets = Lets::default();
     for candidate in candidates {
@@ -166,16 +186,61 @@ fn lowest_free(taken: &mut HashSet<i32>) -> i32 {
     number
 }
 
-/// Those that would start next: of each tenant as many as it may still run, or so many, the first of
-/// each account; in turns, so that who runs least comes first.
-async fn candidates(
+/// Of each tenant that may run one more, the one that would start next; in turns, so that who runs
+/// least comes first. The first of a tenant is the first of its account too.
+async fn firsts(
     tx: &mut AdminTx,
     full: &[String],
     room: i64,
-    of_each: Option<i64>,
     now: Timestamp,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let rows = sqlx::query!(
+    // A thousand tenants are asked: no more than one row of each is to be touched. A window would
+    // have the planner read all accounts of each tenant first.
+    let rows = sqlx::query_as!(
+        CandidateRow,
+        r#"with held as (
+             select tenant_id, count(*) as used from scans where holds_account group by tenant_id
+           )
+           select t.id as tenant_id, next.id as "id!", next.kind as "kind!",
+             coalesce(h.used, 0) + 1 as "turn!",
+             next.next_attempt_at as "since: jiff_sqlx::Timestamp"
+           from tenants t
+           left join held h on h.tenant_id = t.id
+           cross join lateral (
+             select s.id, p.provider as kind, s.next_attempt_at
+             from scans s
+             join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id
+             where s.tenant_id = t.id
+               and s.state = 'available' and not s.is_deleted and not s.holds_account
+               and (s.next_attempt_at is null or s.next_attempt_at <= $1)
+               and not p.is_deleted and not p.suspend and p.provider <> all ($3)
+               and (s.tenant_id, s.provider_id) not in
+                 (select o.tenant_id, o.provider_id from scans o where o.holds_account)
+             order by s.priority desc, s.id
+             limit 1
+           ) next
+           where not t.suspend and not t.is_deleted and t.concurrent_scans > coalesce(h.used, 0)
+           order by coalesce(h.used, 0), next.id
+           limit $2"#,
+        now.to_sqlx() as _,
+        room,
+        full,
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(rows.into_iter().map(Candidate::from).collect())
+}
+
+/// Of each tenant as many as it may still run, the first of each account; in turns, so that who runs
+/// least comes first.
+async fn in_turns(
+    tx: &mut AdminTx,
+    full: &[String],
+    room: i64,
+    now: Timestamp,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows = sqlx::query_as!(
+        CandidateRow,
         r#"with held as (
              select tenant_id, count(*) as used from scans where holds_account group by tenant_id
            )
@@ -195,14 +260,13 @@ async fn candidates(
                and not p.is_deleted and not p.suspend and p.provider <> all ($3)
                and not exists (select from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id and o.holds_account)
-               -- The first of a tenant is the first of its account too.
-               and ($4::bigint = 1 or not exists (select from scans o where o.tenant_id = t.id
+               and not exists (select from scans o where o.tenant_id = t.id
                  and o.provider_id = s.provider_id
                  and o.state = 'available' and not o.is_deleted and not o.holds_account
                  and (o.next_attempt_at is null or o.next_attempt_at <= $1)
-                 and (o.priority > s.priority or o.priority = s.priority and o.id < s.id)))
+                 and (o.priority > s.priority or o.priority = s.priority and o.id < s.id))
              order by s.priority desc, s.id
-             limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2, $4))
+             limit greatest(0, least(t.concurrent_scans - coalesce(h.used, 0), $2))
            ) next
            where not t.suspend and not t.is_deleted
            order by coalesce(h.used, 0) + next.rank, next.id
@@ -210,20 +274,10 @@ async fn candidates(
         now.to_sqlx() as _,
         room,
         full,
-        of_each,
     )
     .fetch_all(tx.conn())
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Candidate {
-            tenant: row.tenant_id,
-            id: row.id,
-            kind: row.kind,
-            turn: row.turn,
-            since: row.since.map(jiff_sqlx::Timestamp::to_jiff),
-        })
-        .collect())
+    Ok(rows.into_iter().map(Candidate::from).collect())
 }
 
 /// The scans that are let in, column by column.
