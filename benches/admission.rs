@@ -185,7 +185,7 @@ async fn why(scans: usize, admin: &AdminStore, conn: &mut PgConnection) {
         let begun = Instant::now();
         let waiting = in_line(admin, SystemClock.now()).await.unwrap();
         let holders = holders(admin).await.unwrap();
-        let running = Running::of(&holders, &limits);
+        let running = Running::of(holders, limits.clone());
         let told = waiting
             .iter()
             .filter(|one| running.why(one).is_some())

@@ -97,6 +97,8 @@ pub struct Context {
     pub open_namespaces: network::Open,
     /// How Workloads of Kueue are served.
     pub workloads: kueue::Workloads,
+    /// What scans that wait were told.
+    pub line: admission::Line,
     /// Calls for passes that no watch would bring.
     pub wake: wake::Wake,
 }

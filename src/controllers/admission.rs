@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,8 +21,12 @@ use crate::store::admin::admission::{self, holders, in_line, place_of};
 
 /// Looks at least this often: retries come due without anybody ringing.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Between two turns of admission at least so many times what the one before took.
+const BETWEEN: u32 = 4;
 /// Between two looks at who waits for what; longer where a look takes long.
 const EXPLAINED: Duration = Duration::from_secs(5);
+/// As old may be what a pass says of those who run; the next look mends it.
+const FRESH: Duration = Duration::from_millis(250);
 /// Of the time a look takes.
 const REST: u32 = 20;
 
@@ -31,19 +36,22 @@ pub async fn run(cx: Arc<Context>) {
 }
 
 async fn keep_admitting(cx: &Context) {
-    let mut line = Line::default();
     let mut next_look = Instant::now() + EXPLAINED;
     loop {
+        let begun = Instant::now();
         if let Err(error) = admit(cx).await {
             tracing::warn!(%error, "no scan was admitted; trying again");
         }
+        let rest = (begun.elapsed() * BETWEEN).min(INTERVAL);
         let begun = Instant::now();
         if begun >= next_look {
-            if let Err(error) = line.explain(cx).await {
+            if let Err(error) = explain(cx).await {
                 tracing::warn!(%error, "who waits for what was not told; trying again");
             }
             next_look = Instant::now() + EXPLAINED.max(begun.elapsed() * REST);
         }
+        // Thousands that are queued one by one ring thousands of times.
+        tokio::time::sleep(rest).await;
         let _ = tokio::time::timeout(INTERVAL, cx.wake.admission.notified()).await;
     }
 }
@@ -57,6 +65,7 @@ pub async fn admit(cx: &Context) -> Result<usize, StoreError> {
         if admitted.is_empty() {
             return Ok(all);
         }
+        cx.line.look_anew();
         all += admitted.len();
         for scan in admitted {
             tracing::info!(
@@ -68,7 +77,8 @@ pub async fn admit(cx: &Context) -> Result<usize, StoreError> {
     }
 }
 
-/// Why a scan waits, in a sentence. None: nothing stands in its way, or it waits no more.
+/// Why a scan waits, in a sentence, which its pass is to tell. None: nothing stands in its way, or it
+/// waits no more.
 pub async fn why(
     cx: &Context,
     tenant: TenantId,
@@ -77,40 +87,75 @@ pub async fn why(
     let Some(waiting) = place_of(&cx.admin, tenant, scan, FAR, cx.clock.now()).await? else {
         return Ok(None);
     };
-    let limits = cx.config.scan_limits();
-    let holders = holders(&cx.admin).await?;
-    Ok(Running::of(&holders, &limits).why(&waiting))
+    let why = cx.line.running(cx).await?.why(&waiting);
+    if let Some(sentence) = &why {
+        cx.line.told().insert(scan, hash(sentence));
+    }
+    Ok(why)
 }
 
-/// What everybody who waits was told, as a hash.
+/// Calls those who wait for something else than they were told; how many.
+pub async fn explain(cx: &Context) -> Result<usize, StoreError> {
+    cx.line.look_anew();
+    let waiting = in_line(&cx.admin, cx.clock.now()).await?;
+    let running = cx.line.running(cx).await?;
+    let mut told = cx.line.told();
+    let before = std::mem::replace(&mut *told, HashMap::with_capacity(waiting.len()));
+    let mut called = 0;
+    for one in waiting {
+        let before = before.get(&one.scan).copied();
+        let now = running.why(&one).map(|sentence| hash(&sentence));
+        // Who starts in a moment is left with what he was told.
+        let Some(now) = now.or(before) else { continue };
+        told.insert(one.scan, now);
+        if before != Some(now) {
+            called += 1;
+            cx.wake.call_named::<Scan>(&one.name);
+        }
+    }
+    Ok(called)
+}
+
+fn hash(sentence: &str) -> u64 {
+    let mut hash = DefaultHasher::new();
+    sentence.hash(&mut hash);
+    hash.finish()
+}
+
+/// What those who wait were told, and who runs: what a pass over one of them needs to say why.
 #[derive(Debug, Default)]
-pub struct Line(HashMap<ScanId, u64>);
+pub struct Line {
+    /// Hashes of sentences. What a pass told is kept too: it may have looked at another moment.
+    told: Mutex<HashMap<ScanId, u64>>,
+    running: tokio::sync::Mutex<Option<(Instant, Arc<Running>)>>,
+    is_outdated: AtomicBool,
+}
 
 impl Line {
-    /// Calls those who wait for something else than they were told; how many.
-    pub async fn explain(&mut self, cx: &Context) -> Result<usize, StoreError> {
-        let waiting = in_line(&cx.admin, cx.clock.now()).await?;
-        let limits = cx.config.scan_limits();
-        let holders = holders(&cx.admin).await?;
-        let running = Running::of(&holders, &limits);
-        let mut told = HashMap::with_capacity(waiting.len());
-        let mut called = 0;
-        for one in waiting {
-            let before = self.0.get(&one.scan).copied();
-            let now = running.why(&one).map(|sentence| {
-                let mut hash = DefaultHasher::new();
-                sentence.hash(&mut hash);
-                hash.finish()
-            });
-            // Who starts in a moment is left with what he was told.
-            let Some(now) = now.or(before) else { continue };
-            told.insert(one.scan, now);
-            if before != Some(now) {
-                called += 1;
-                cx.wake.call_named::<Scan>(&one.name);
-            }
+    fn told(&self) -> MutexGuard<'_, HashMap<ScanId, u64>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who runs, as of [`FRESH`] ago at most: thousands that are queued at once ask one by one.
+    async fn running(&self, cx: &Context) -> Result<Arc<Running>, StoreError> {
+        let mut kept = self.running.lock().await;
+        // Before it is read: what happens meanwhile has it read again.
+        let is_outdated = self.is_outdated.swap(false, Ordering::Relaxed);
+        if let Some((at, running)) = &*kept
+            && at.elapsed() < FRESH
+            && !is_outdated
+        {
+            return Ok(running.clone());
         }
-        self.0 = told;
-        Ok(called)
+        *kept = None;
+        let holders = holders(&cx.admin).await?;
+        let running = Arc::new(Running::of(holders, cx.config.scan_limits()));
+        *kept = Some((Instant::now(), running.clone()));
+        Ok(running)
+    }
+
+    /// Others run than before: whoever asks next is to know.
+    pub fn look_anew(&self) {
+        self.is_outdated.store(true, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! The watch's echo of what a pass wrote itself: it says nothing that the pass did not know.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::{Resource, ResourceExt};
 
@@ -13,17 +13,24 @@ impl Echoes {
     /// A status of ours was written, and this is the object as it is since.
     pub fn wrote<K: Resource>(&self, object: &K) {
         if let (Some(uid), Some(version)) = (object.uid(), object.resource_version()) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(uid, version);
+            self.written().insert(uid, version);
         }
+    }
+
+    /// The object is gone: nothing of it will be shown again.
+    pub fn forget<K: Resource>(&self, object: &K) {
+        let uid = object.uid().unwrap_or_default();
+        self.written().remove(&uid);
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the object is as our own writing left it. Asked once: an object that a later list
     /// shows so is looked at.
     pub fn is_own<K: Resource>(&self, object: &K) -> bool {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written();
         let uid = object.uid().unwrap_or_default();
         let own = written
             .get(&uid)
@@ -56,5 +63,11 @@ mod tests {
         assert!(!echoes.is_own(&tenant("3")), "somebody else's, after ours");
         assert!(echoes.is_own(&tenant("2")));
         assert!(!echoes.is_own(&tenant("2")), "shown again: looked at");
+        echoes.wrote(&tenant("4"));
+        echoes.forget(&tenant("5"));
+        assert!(
+            echoes.written().is_empty(),
+            "nothing is kept of what is gone"
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::error::Error;
 use super::{Context, HasApi};
 use crate::api::common::{LocalRef, ScanSettings};
 use crate::api::scan::{ScanSpec, Trigger};
-use crate::api::{FIELD_MANAGER, Kind, Scan};
+use crate::api::{FIELD_MANAGER, FINALIZER, Kind, Scan};
 
 /// The Scan that is wanted.
 pub struct Wish<'a> {
@@ -37,6 +37,8 @@ impl Wish<'_> {
         scan.metadata = ObjectMeta {
             name: Some(self.name.to_owned()),
             namespace: owner.namespace(),
+            // With it from the start: a write and a pass less for each.
+            finalizers: Some(vec![FINALIZER.to_owned()]),
             owner_references: owner.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         };

@@ -161,6 +161,7 @@ async fn work(
             echoes: echoes::Echoes::default(),
             open_namespaces: network::Open::default(),
             workloads: kueue::Workloads::default(),
+            line: admission::Line::default(),
             wake: Wake::default(),
         })
     };

@@ -6,22 +6,22 @@
 mod attempt;
 mod enqueue;
 mod forgotten;
+mod over;
 mod report;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
 use self::enqueue::{Enqueued, Origin};
-use super::driver::{Cleanup, Outcome, Reconcile, is_not_found};
+use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::Error;
 use super::scan_schedule::seconds;
 use super::tenancy::TenantView;
 use super::tenant::uid_of;
-use super::{Context, HasApi, admission, jobs, only, placed};
+use super::{Context, admission, jobs, placed};
 use crate::api::scan::{ScanState, ScanStatus};
 use crate::api::{Provider, Scan, ScanSchedule, Tenant};
 use crate::domain::ids::{ObjectName, ObjectUid, TenantId};
@@ -34,10 +34,11 @@ use crate::store::{checks, providers, requests, schedules};
 pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
 /// What a Scan says that somebody did not want any more.
 const CANCELLED: &str = "Cancelled by its spec.";
-/// A Scan that no schedule made goes this long after its end.
-const DEFAULT_TTL: i64 = 7 * 24 * 3600;
 
 impl Reconcile for Scan {
+    // A pass that wrote has told all that the row says; what comes next it is called for.
+    const IGNORES_ECHO: bool = true;
+
     async fn apply(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
         let object = uid_of(self)?;
         let (name, tenant) = match placed(self, cx) {
@@ -77,8 +78,13 @@ impl Reconcile for Scan {
                 self.end(&row, &tenant, cx).await?
             }
         };
-        // What the pass did is in the row by now; the status tells the row, not the plan.
-        let now = load(tenant.id, object, cx).await?.unwrap_or(row);
+        // What the pass did is in the row by now; the status tells the row, not the plan. A scan
+        // that only waited has done nothing.
+        let now = if row.state == State::Available && !row.holds_account {
+            row
+        } else {
+            load(tenant.id, object, cx).await?.unwrap_or(row)
+        };
         report::describe(status, &now, &tenant);
         report::quarantined(status, self.metadata.generation, &now);
         Ok(outcome)
@@ -286,75 +292,13 @@ impl Scan {
             Origin::Request(_) => requests::made(&mut tx, &name.name, None).await?,
             Origin::Somebody => return Ok(()),
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.wake_schedules(cx);
+        Ok(())
     }
 
     fn is_cancelled(&self) -> bool {
         self.spec.cancel == Some(true)
-    }
-
-    /// Cancelled before it was ever queued: it may have waited for what never comes.
-    async fn never(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
-        if !is_over(status) {
-            report::cancelled(status, Reason::Cancelled, CANCELLED, cx.clock.now());
-        }
-        self.outlive(status, cx).await
-    }
-
-    /// Its row is gone with the account: says how it went as long as it lives.
-    async fn outlive(&self, status: &mut ScanStatus, cx: &Context) -> Result<Outcome, Error> {
-        if !is_over(status) {
-            let (why, now) = (PROVIDER_DELETED, cx.clock.now());
-            report::cancelled(status, Reason::ProviderDeleted, why, now);
-        }
-        let completed_at = status.completed_at.as_ref().map(|time| time.0);
-        // No schedule counts a Scan without a row.
-        let ttl = self.ttl().unwrap_or(DEFAULT_TTL);
-        self.expire(report::told(status), completed_at, Some(ttl), cx)
-            .await
-    }
-
-    /// Goes `ttl` seconds after its end.
-    async fn expire(
-        &self,
-        outcome: Outcome,
-        completed_at: Option<Timestamp>,
-        ttl: Option<i64>,
-        cx: &Context,
-    ) -> Result<Outcome, Error> {
-        let (Some(ttl), Some(completed_at)) = (ttl, completed_at) else {
-            return Ok(outcome);
-        };
-        let left = completed_at
-            .checked_add(SignedDuration::from_secs(ttl))
-            .map_or(SignedDuration::MAX, |at| at.duration_since(cx.clock.now()));
-        if left.is_positive() {
-            let pause = Duration::try_from(left)
-                .unwrap_or_default()
-                .min(Duration::from_hours(1));
-            return Ok(outcome.again_in(pause));
-        }
-        let api = Self::api(cx, self.meta().namespace.as_deref());
-        let params = only(self.meta().uid.clone());
-        match api.delete(&super::name_of(self).name, &params).await {
-            Ok(_) => Ok(outcome),
-            Err(error) if is_not_found(&error) => Ok(outcome),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Seconds after its end; none for a Scan of a schedule, which keeps its own history.
-    fn ttl(&self) -> Option<i64> {
-        let scheduled = self
-            .meta()
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|o| o.kind == "ScanSchedule");
-        match self.spec.ttl_seconds_after_finished {
-            Some(ttl) => Some(ttl),
-            None => (!scheduled).then_some(DEFAULT_TTL),
-        }
     }
 
     /// Has the Provider show its last scan.
@@ -370,6 +314,12 @@ impl Scan {
     fn wake_others(&self, row: &ScanRow, tenant: &TenantView, cx: &Context) {
         self.wake_provider(row, cx);
         cx.wake.call(ObjectRef::<Tenant>::new(&tenant.name));
+        cx.line.look_anew();
+        self.wake_schedules(cx);
+    }
+
+    /// Has the schedule that made it count it.
+    fn wake_schedules(&self, cx: &Context) {
         let name = super::name_of(self);
         for owner in self
             .meta()

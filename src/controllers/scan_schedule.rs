@@ -15,7 +15,6 @@ use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
 use super::run_now::{self, Asking};
-use super::tenancy::TenantView;
 use super::tenant::uid_of;
 use super::{Context, due, launch, placed};
 use crate::api::ScanSchedule;
@@ -26,12 +25,16 @@ use crate::domain::reason::Reason;
 use crate::domain::schedule::{Schedule, duration};
 use crate::domain::selector;
 use crate::domain::violation::Violation;
+use crate::store::TenantTx;
 use crate::store::admin::ownership::{Mirrored, tenant_of};
 use crate::store::providers::{self, Listed};
 use crate::store::requests;
 use crate::store::schedules::{self, Remembered, ScheduleRecord};
 
 impl Reconcile for ScanSchedule {
+    // What changes its counts calls for the pass that tells them.
+    const IGNORES_ECHO: bool = true;
+
     async fn apply(&self, status: &mut ScanScheduleStatus, cx: &Context) -> Result<Outcome, Error> {
         let (name, tenant) = match placed(self, cx) {
             Ok(found) => found,
@@ -89,6 +92,7 @@ impl Reconcile for ScanSchedule {
         schedules::choose(&mut tx, id, &ids).await?;
         let is_open = self.spec.interval.is_some()
             && schedules::lacks_slot(&mut tx, id, remembered.decided_until).await?;
+        let mut claimed = schedules::unfulfilled(&mut tx, id).await?;
         tx.commit().await?;
         let schedule = self.times(id, remembered.anchor).map_err(Error::Invalid)?;
         let decision = schedule.decide(remembered.decided_until, rests, now);
@@ -100,9 +104,12 @@ impl Reconcile for ScanSchedule {
         let next = if is_decided {
             next
         } else {
-            due::settle(cx, tenant.id, id, rests).await?
+            let next = due::settle(cx, tenant.id, id, rests).await?;
+            let mut tx = cx.store.tenant(tenant.id).await?;
+            claimed = schedules::unfulfilled(&mut tx, id).await?;
+            next
         };
-        self.make_scans(&name, &tenant, id, cx).await?;
+        self.make_scans(&name, claimed, &tenant, id, cx).await?;
         let asking = Asking {
             object: self,
             tenant: &tenant,
@@ -110,9 +117,11 @@ impl Reconcile for ScanSchedule {
             settings: self.spec.scan.clone(),
         };
         run_now::answer(&asking, &ids, rests, status, cx).await?;
-        self.expire_scans(&tenant, id, cx).await?;
-        self.describe(status, &tenant, id, next, &chosen, cx)
-            .await?;
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        self.describe(status, &mut tx, id, next, &chosen).await?;
+        let expired = self.expired_scans(&mut tx, id).await?;
+        drop(tx);
+        self.expire(expired, &tenant, cx).await?;
 
         Ok(if !missing.is_empty() {
             let (reason, why) = awaited(&name.namespace, &missing, cx).await?;
@@ -217,19 +226,16 @@ impl ScanSchedule {
     async fn describe(
         &self,
         status: &mut ScanScheduleStatus,
-        tenant: &TenantView,
+        tx: &mut TenantTx,
         id: ScheduleId,
         next: Option<Timestamp>,
         chosen: &[&Listed],
-        cx: &Context,
     ) -> Result<(), Error> {
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let (active, last_successful) = schedules::activity(&mut tx, id).await?;
-        let remembered = schedules::remembered(&mut tx, id).await?;
+        let (active, last_successful) = schedules::activity(tx, id).await?;
+        let remembered = schedules::remembered(tx, id).await?;
         let remembered = remembered.ok_or(Error::Outdated)?;
         let ids: Vec<_> = chosen.iter().map(|provider| provider.id).collect();
-        let ended = schedules::last_ended(&mut tx, id, &ids).await?;
-        drop(tx);
+        let ended = schedules::last_ended(tx, id, &ids).await?;
         let (results, hidden) = results::shown(chosen, &ended);
         status.last_results = results;
         status.results_not_shown = i64::try_from(hidden).ok().filter(|hidden| *hidden > 0);

@@ -88,33 +88,30 @@ pub struct Waiting {
 
 /// Who runs, to be asked for each who waits.
 #[derive(Debug)]
-pub struct Running<'a> {
-    limits: &'a Limits,
-    accounts: HashMap<(TenantId, ProviderId), &'a Holder>,
-    tenants: HashMap<TenantId, Vec<&'a Holder>>,
-    kinds: HashMap<&'a str, usize>,
+pub struct Running {
+    limits: Limits,
+    /// Those of each tenant, the longest first.
+    tenants: HashMap<TenantId, Vec<Holder>>,
+    kinds: HashMap<String, usize>,
     all: usize,
 }
 
-impl<'a> Running<'a> {
+impl Running {
     /// Of these holders, the longest first, under these limits.
-    pub fn of(holders: &'a [Holder], limits: &'a Limits) -> Self {
+    pub fn of(holders: Vec<Holder>, limits: Limits) -> Self {
         let mut running = Self {
             limits,
-            accounts: HashMap::new(),
             tenants: HashMap::new(),
             kinds: HashMap::new(),
             all: holders.len(),
         };
         for holder in holders {
-            let account = (holder.tenant, holder.provider);
-            running.accounts.insert(account, holder);
+            *running.kinds.entry(holder.kind.clone()).or_default() += 1;
             running
                 .tenants
                 .entry(holder.tenant)
                 .or_default()
                 .push(holder);
-            *running.kinds.entry(&holder.kind).or_default() += 1;
         }
         running
     }
@@ -135,7 +132,12 @@ impl<'a> Running<'a> {
     }
 
     fn obstacle(&self, waiting: &Waiting) -> Option<String> {
-        if let Some(holder) = self.accounts.get(&(waiting.tenant, waiting.provider)) {
+        let ours = self
+            .tenants
+            .get(&waiting.tenant)
+            .map_or(&[][..], Vec::as_slice);
+        let of_account = ours.iter().find(|o| o.provider == waiting.provider);
+        if let Some(holder) = of_account {
             let since = holder.since.map_or_else(String::new, |since| {
                 format!(" since {}", whole_seconds(since))
             });
@@ -145,8 +147,6 @@ impl<'a> Running<'a> {
                 holder.name
             ));
         }
-        let none = Vec::new();
-        let ours = self.tenants.get(&waiting.tenant).unwrap_or(&none);
         let limit = waiting.tenant_limit;
         if reached(ours.len(), limit) {
             let who = if waiting.place <= NEXT {
@@ -207,7 +207,7 @@ fn about(ends: Option<Timestamp>, usual: Option<SignedDuration>) -> String {
     }
 }
 
-fn names(holders: &[&Holder]) -> String {
+fn names(holders: &[Holder]) -> String {
     let names: Vec<_> = holders.iter().map(|holder| holder.name.as_str()).collect();
     some_of(&names, usize::try_from(NEXT).unwrap_or(0))
 }
@@ -257,12 +257,12 @@ mod tests {
             kinds: [("gcp".to_owned(), 1)].into(),
         };
         let at = "2026-03-01T02:00:00.4Z";
-        let holders = [
+        let holders = vec![
             holder(1, 1, at, Some(12)),
             holder(1, 2, at, Some(5)),
             holder(2, 10, at, None),
         ];
-        let running = Running::of(&holders, &limits);
+        let running = Running::of(holders.clone(), limits);
         let why = |waiting: &Waiting| running.why(waiting).unwrap_or_default();
         assert_eq!(
             why(&waiting(1, 1, 1)),
@@ -302,13 +302,13 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(
-            Running::of(&holders, &full)
+            Running::of(holders.clone(), full)
                 .why(&waiting(3, 3, 101))
                 .unwrap(),
             "Behind 100 others in line of Tenant acme; 3 of 3 scans run in this installation."
         );
         let none = Limits::default();
-        assert_eq!(Running::of(&holders, &none).why(&waiting(3, 3, 1)), None);
+        assert_eq!(Running::of(holders, none).why(&waiting(3, 3, 1)), None);
     }
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
             all: Some(0),
             ..Limits::default()
         };
-        let running = Running::of(&[], &limits);
+        let running = Running::of(Vec::new(), limits);
         let mut told: Vec<_> = (1..10_000)
             .map(|place| running.why(&waiting(1, 1, place)).unwrap())
             .collect();
@@ -330,8 +330,7 @@ mod tests {
         let holders: Vec<_> = (1..=5)
             .map(|n| holder(1, n, "2026-03-01T02:00:00Z", None))
             .collect();
-        let all: Vec<_> = holders.iter().collect();
-        assert_eq!(names(&all), "s1, s2, s3 and 2 more");
-        assert_eq!(names(&all[..3]), "s1, s2, s3");
+        assert_eq!(names(&holders), "s1, s2, s3 and 2 more");
+        assert_eq!(names(&holders[..3]), "s1, s2, s3");
     }
 }

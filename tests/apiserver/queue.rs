@@ -2,7 +2,7 @@
 
 use prowler_operator::api::scan::ScanState;
 use prowler_operator::api::{Provider, Scan};
-use prowler_operator::controllers::admission::Line;
+use prowler_operator::controllers::admission::explain;
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::json;
 
@@ -33,14 +33,9 @@ async fn who_waits_far_behind_is_seldom_called_and_written() {
     let world = line_of(&operator, MANY).await;
     operator.admit().await;
     operator.follow::<Scan>(&world.namespace, "s-00").await;
-    let mut line = Line::default();
     let cx = &operator.cx;
-    assert_eq!(
-        line.explain(cx).await.unwrap(),
-        MANY - 1,
-        "each is told once"
-    );
-    assert_eq!(line.explain(cx).await.unwrap(), 0);
+    assert_eq!(explain(cx).await.unwrap(), MANY - 1, "each is told once");
+    assert_eq!(explain(cx).await.unwrap(), 0);
     let tenant = &world.tenant;
     for (scan, place) in [
         ("s-01", "First"),
@@ -66,7 +61,7 @@ async fn who_waits_far_behind_is_seldom_called_and_written() {
     // One ends: the three in front, the one that comes among the first ten, and nobody else.
     operator.complete(&world, "s-00").await;
     assert_eq!(operator.admit().await, 1);
-    assert_eq!(line.explain(cx).await.unwrap(), 4);
+    assert_eq!(explain(cx).await.unwrap(), 4);
     operator.follow::<Scan>(&world.namespace, "s-01").await;
     operator.api.reset();
     operator.pass_all::<Scan>(&world).await;

@@ -124,6 +124,53 @@ async fn tick(operator: &Operator) -> usize {
     due::claim(&operator.cx).await.unwrap()
 }
 
+/// What was changed since the last look: method and kind of each call.
+fn changed(operator: &Operator) -> Vec<String> {
+    let calls = operator.api.changes();
+    operator.api.reset();
+    let kinds = ["prowlerscans", "scanschedules", "events"];
+    calls
+        .iter()
+        .map(|call| {
+            let method = call.split(' ').next().unwrap_or_default();
+            let path = call.split(['?', ' ']).find(|part| part.starts_with('/'));
+            let kind = path.into_iter().flat_map(|path| path.split('/'));
+            let kind = kind.filter(|part| kinds.contains(part)).last();
+            format!("{method} {}", kind.unwrap_or(call))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_due_time_costs_two_passes_and_five_writes() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    assert_eq!(tick(&operator).await, 1);
+    operator.api.reset();
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    assert_eq!(
+        changed(&operator),
+        ["POST prowlerscans", "POST events", "PATCH scanschedules"]
+    );
+    // From its claim on: nobody looks again only to count it.
+    assert_eq!(status(&operator, &world).await["active"], json!(1));
+    let scans = operator.names::<Scan>(&world.namespace).await;
+    operator.pass::<Scan>(&world.namespace, &scans[0]).await;
+    assert_eq!(changed(&operator), ["PATCH prowlerscans", "POST events"]);
+    assert_eq!(operator.count("scans where state = 'available'").await, 1);
+    for _ in 0..2 {
+        operator.pass::<Scan>(&world.namespace, &scans[0]).await;
+        operator
+            .pass::<ScanSchedule>(&world.namespace, "nightly")
+            .await;
+    }
+    assert_eq!(changed(&operator), [""; 0], "all is told");
+    assert_eq!(status(&operator, &world).await["active"], json!(1));
+}
+
 #[tokio::test]
 async fn due_times_of_all_tenants_are_claimed_without_a_pass() {
     let operator = Operator::new().await;

@@ -918,6 +918,7 @@ fn context(
         echoes: controllers::echoes::Echoes::default(),
         open_namespaces: controllers::network::Open::default(),
         workloads: controllers::kueue::Workloads::default(),
+        line: admission::Line::default(),
         wake: controllers::wake::Wake::default(),
     })
 }

@@ -67,6 +67,12 @@ fn controller<K: Reconcile + Wakes>(
         .map_ok(read::event)
         .modify(prune)
         .reflect(writer);
+    let forgetting = cx.clone();
+    let events = events.inspect_ok(move |event| {
+        if let Event::Delete(object) = event {
+            forgetting.echoes.forget(object);
+        }
+    });
     let (changed, lists) = triggers(events);
     cx.wake.remember::<K>(reader.clone());
     let (one, called, heard) = (waiting.clone(), waiting.clone(), cx.clone());
@@ -209,7 +215,8 @@ pub(super) fn all(cx: &Arc<Context>, watching: &Watching) -> Vec<Task> {
         providers(cx, watching),
         plain::<ProviderGroup>(cx, watching),
         plain::<Role>(cx, watching),
-        plain::<ScanSchedule>(cx, watching),
+        // Thousands may be due at once.
+        in_bursts::<ScanSchedule>(cx, watching, watching.concurrency),
         scans(cx, watching),
         plain::<Integration>(cx, watching),
         plain::<MuteRule>(cx, watching),
@@ -217,8 +224,16 @@ pub(super) fn all(cx: &Arc<Context>, watching: &Watching) -> Vec<Task> {
 }
 
 fn plain<K: Reconcile + Wakes>(cx: &Arc<Context>, watching: &Watching) -> Task {
+    in_bursts::<K>(cx, watching, watching.concurrency.min(4))
+}
+
+fn in_bursts<K: Reconcile + Wakes>(
+    cx: &Arc<Context>,
+    watching: &Watching,
+    concurrency: u16,
+) -> Task {
     let config = Config::default()
-        .concurrency(watching.concurrency.min(4))
+        .concurrency(concurrency)
         .debounce(LONG_DEBOUNCE);
     let waiting = waiting::<K>(cx, LONG_DEBOUNCE);
     let controller = controller::<K>(cx, watching, &waiting).with_config(config);

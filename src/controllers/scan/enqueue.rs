@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::load;
 use crate::api::Scan;
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
@@ -72,8 +71,9 @@ impl Scan {
         if let Some(scan) = origin.scan() {
             // The cluster was restored: the slot's scan exists, this object stands for it now.
             scans::adopt(&mut tx, scan, object).await?;
+            let row = scans::of_object(&mut tx, object).await?;
             tx.commit().await?;
-            let row = load(tenant.id, object, cx).await?.ok_or(Error::Outdated)?;
+            let row = row.ok_or(Error::Outdated)?;
             return Ok(Enqueued::Row(Box::new(row)));
         }
         let provider_name = ObjectName {
@@ -123,12 +123,17 @@ impl Scan {
             scanner_args,
         };
         let replaced = scans::enqueue(&mut tx, &scan, cx.clock.now()).await?;
+        let row = scans::of_object(&mut tx, object).await?;
         tx.commit().await?;
         for name in replaced {
             cx.wake.call_named::<Self>(&name);
         }
         cx.wake.admission.notify_one();
-        Ok(match load(tenant.id, object, cx).await? {
+        if matches!(origin, Origin::Request(_)) {
+            // A due time counts as active from its claim on; one that was asked for, from here on.
+            self.wake_schedules(cx);
+        }
+        Ok(match row {
             Some(row) => Enqueued::Row(Box::new(row)),
             // Deleted between the two queries: the next pass finds no Provider.
             None if matches!(origin, Origin::Somebody) => return Err(Error::Outdated),

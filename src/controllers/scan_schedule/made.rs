@@ -14,6 +14,7 @@ use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, HasApi, only};
 use crate::domain::ids::{ObjectName, ScheduleId};
 use crate::domain::reason::Reason;
+use crate::store::TenantTx;
 use crate::store::schedules::GivenUp;
 use crate::store::{scans, schedules};
 
@@ -39,13 +40,11 @@ impl ScanSchedule {
     pub(super) async fn make_scans(
         &self,
         name: &ObjectName,
+        slots: Vec<schedules::Claimed>,
         tenant: &TenantView,
         id: ScheduleId,
         cx: &Context,
     ) -> Result<(), Error> {
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let slots = schedules::unfulfilled(&mut tx, id).await?;
-        drop(tx);
         let api = Scan::api(cx, Some(&name.namespace));
         for slot in slots {
             // Claimed in time, but nothing came of it until now.
@@ -151,23 +150,25 @@ impl ScanSchedule {
         }
     }
 
-    /// Deletes finished Scans beyond the history limits; their findings stay.
-    pub(super) async fn expire_scans(
+    /// Finished scans beyond the history limits.
+    pub(super) async fn expired_scans(
         &self,
-        tenant: &TenantView,
+        tx: &mut TenantTx,
         id: ScheduleId,
+    ) -> Result<Vec<schedules::Expired>, Error> {
+        let keep = |limit: Option<i32>, default: i32| i64::from(limit.unwrap_or(default));
+        let successful = keep(self.spec.successful_scans_history_limit, 3);
+        let failed = keep(self.spec.failed_scans_history_limit, 1);
+        Ok(schedules::expired_scans(tx, id, successful, failed).await?)
+    }
+
+    /// Deletes Scans whose time is over; their findings stay.
+    pub(super) async fn expire(
+        &self,
+        expired: Vec<schedules::Expired>,
+        tenant: &TenantView,
         cx: &Context,
     ) -> Result<(), Error> {
-        let keep = |limit: Option<i32>, default: i32| i64::from(limit.unwrap_or(default));
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let expired = schedules::expired_scans(
-            &mut tx,
-            id,
-            keep(self.spec.successful_scans_history_limit, 3),
-            keep(self.spec.failed_scans_history_limit, 1),
-        )
-        .await?;
-        drop(tx);
         for scan in expired {
             let api = Scan::api(cx, Some(&scan.name.namespace));
             let params = only(Some(scan.object.to_string()));

@@ -102,7 +102,8 @@ pub async fn expired_scans(
         .collect())
 }
 
-/// Scans of the schedule that are queued or running, and when the last one completed.
+/// Scans of the schedule that are queued or running or about to be queued, and when the last one
+/// completed.
 pub async fn activity(
     tx: &mut TenantTx,
     id: ScheduleId,
@@ -111,7 +112,9 @@ pub async fn activity(
         r#"select
              (select count(*) from scans where tenant_id = $1 and schedule_id = $2
                 and (holds_account or state in ('available', 'executing'))
-                and state in ('available', 'executing')) as "active!",
+                and state in ('available', 'executing'))
+             + (select count(*) from schedule_slots where tenant_id = $1 and schedule_id = $2
+                and state = 'claimed') as "active!",
              (select max(completed_at) from scans where tenant_id = $1 and schedule_id = $2
                 and state = 'completed') as "last: jiff_sqlx::Timestamp""#,
         tx.tenant().0,
