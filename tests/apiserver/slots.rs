@@ -135,7 +135,7 @@ fn changed(operator: &Operator) -> Vec<String> {
             let method = call.split(' ').next().unwrap_or_default();
             let path = call.split(['?', ' ']).find(|part| part.starts_with('/'));
             let kind = path.into_iter().flat_map(|path| path.split('/'));
-            let kind = kind.filter(|part| kinds.contains(part)).last();
+            let kind = kind.filter(|part| kinds.contains(part)).next_back();
             format!("{method} {}", kind.unwrap_or(call))
         })
         .collect()
