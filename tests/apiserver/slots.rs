@@ -134,8 +134,8 @@ fn changed(operator: &Operator) -> Vec<String> {
         .map(|call| {
             let method = call.split(' ').next().unwrap_or_default();
             let path = call.split(['?', ' ']).find(|part| part.starts_with('/'));
-            let kind = path.into_iter().flat_map(|path| path.split('/'));
-            let kind = kind.filter(|part| kinds.contains(part)).next_back();
+            let mut parts = path.into_iter().flat_map(|path| path.split('/'));
+            let kind = parts.rfind(|part| kinds.contains(part));
             format!("{method} {}", kind.unwrap_or(call))
         })
         .collect()
