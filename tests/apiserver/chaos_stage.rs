@@ -144,6 +144,7 @@ impl Stage {
         stage.furnish().await;
         stage.start(0);
         stage.start(1);
+        stage.arm().await;
         stage
     }
 
@@ -204,6 +205,21 @@ impl Stage {
                     Api::<Provider>::namespaced,
                 )
                 .await;
+            }
+        }
+    }
+
+    /// A schedule for each account, once all accounts are stored: a due time that passes before that is
+    /// nobody's.
+    async fn arm(&self) {
+        let begun = Instant::now();
+        while self.count("providers").await < i64::try_from(SCHEDULES).unwrap() {
+            assert!(begun.elapsed() < super::PATIENCE, "{}", self.logs());
+            sleep(Duration::from_millis(200)).await;
+        }
+        for number in 0..TENANTS {
+            for one in 0..EACH {
+                let called = format!("p-{one:02}");
                 let policy = ["Forbid", "Allow", "Replace"][one % 3];
                 let mut spec = json!({ "providerRefs": [{ "name": called }],
                     "concurrencyPolicy": policy });
@@ -213,8 +229,8 @@ impl Stage {
                     spec["interval"] = json!("1m");
                 }
                 self.create(
-                    &name,
-                    object(&called, spec),
+                    &tenant(number),
+                    json!({ "metadata": { "name": called }, "spec": spec }),
                     Api::<ScanSchedule>::namespaced,
                 )
                 .await;

@@ -172,6 +172,25 @@ async fn a_due_time_costs_two_passes_and_five_writes() {
 }
 
 #[tokio::test]
+async fn a_provider_has_due_times_from_when_it_is_stored() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *",
+        "providerSelector": { "matchExpressions": [{ "key": "team", "operator": "DoesNotExist" }] } });
+    let world = scheduled(&operator, &["p"], spec).await;
+    let since = operator.clock.now();
+    later(&operator, &world, QUARTER).await;
+    operator.provider(&world, "q", "210987654321").await;
+    operator.schedules_rest(&world).await;
+    assert!(!outcomes(&operator).await.contains_key("q"));
+    finish_all(&operator, &world).await;
+    later(&operator, &world, QUARTER).await;
+    let all = outcomes(&operator).await;
+    assert_eq!(all["p"], each(since, &["created", "created"]));
+    let second = since + SignedDuration::from_secs(QUARTER);
+    assert_eq!(all["q"], each(second, &["created"]));
+}
+
+#[tokio::test]
 async fn due_times_of_all_tenants_are_claimed_without_a_pass() {
     let operator = Operator::new().await;
     let spec = json!({ "schedule": "*/15 * * * *" });
