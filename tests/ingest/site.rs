@@ -63,6 +63,15 @@ pub struct Uploaded {
     pub left: Value,
 }
 
+/// The program with the variables of its image.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prowler-operator"));
+    let image = include_str!("../../Dockerfile").lines();
+    let variables = image.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
+    command.envs(variables);
+    command
+}
+
 impl Site {
     /// An AWS account, and a server that is ready.
     pub async fn new() -> Self {
@@ -131,7 +140,7 @@ impl Site {
             .append(true)
             .open(self.path("server.log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prowler-operator"));
+        let mut command = program();
         command
             .arg("server")
             .env("DATABASE_URL", self.world.db.user_url())
@@ -350,7 +359,7 @@ impl Site {
         if let Some(file) = file {
             std::fs::write(place.join("scan.ocsf.json"), file).unwrap();
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prowler-operator"));
+        let mut command = program();
         command
             .arg("upload")
             .env("SERVER_URL", format!("https://localhost:{}", self.port))
