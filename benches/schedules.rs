@@ -165,7 +165,7 @@ async fn schedules(
     let admitted = "select count(*) from prowler.scans where attempt > 0";
     let most = count.min(TENANTS * 5);
     until(&mut conn, admitted, most).await;
-    // Long before the last was queued: as the rows tell it.
+    // As the rows tell it: this look comes after the last was queued.
     let (admitted,): (f64,) = sqlx::query_as(
         "select extract(epoch from max(started_at))::float8 from prowler.scans where attempt > 0",
     )

@@ -101,6 +101,10 @@ impl Drop for Stage {
     }
 }
 
+fn object(name: &str, spec: &Value) -> Value {
+    json!({ "metadata": { "name": name }, "spec": spec })
+}
+
 fn tenant(number: usize) -> String {
     format!("tenant-{number}")
 }
@@ -165,14 +169,12 @@ impl Stage {
         }
         for number in 0..TENANTS {
             let name = tenant(number);
-            let object =
-                |name: &str, spec: Value| json!({ "metadata": { "name": name }, "spec": spec });
             let all = |client, _: &str| Api::<Namespace>::all(client);
             self.create("", json!({ "metadata": { "name": name } }), all)
                 .await;
             let spec = json!({ "namespaces": [name], "limits": { "concurrentScans": CONCURRENT } });
             let all = |client, _: &str| Api::<Tenant>::all(client);
-            self.create("", object(&name, spec), all).await;
+            self.create("", object(&name, &spec), all).await;
             let account = json!({ "metadata": { "name": "default" } });
             let service = Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced;
             self.create(&name, account, service).await;
@@ -201,7 +203,7 @@ impl Stage {
                 let called = format!("p-{one:02}");
                 self.create(
                     &name,
-                    object(&called, provider),
+                    object(&called, &provider),
                     Api::<Provider>::namespaced,
                 )
                 .await;
@@ -230,7 +232,7 @@ impl Stage {
                 }
                 self.create(
                     &tenant(number),
-                    json!({ "metadata": { "name": called }, "spec": spec }),
+                    object(&called, &spec),
                     Api::<ScanSchedule>::namespaced,
                 )
                 .await;
