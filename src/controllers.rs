@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admission;
 pub mod checks;
+mod clock;
 pub mod credentials;
 mod dependencies;
 pub mod driver;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_controller::events::EventType;
 
-use super::Context;
+use super::{Context, clock};
 use crate::api::ScanSchedule;
 use crate::api::scan_schedule::ScanScheduleSpec;
 use crate::domain::ids::{ObjectName, ScheduleId, TenantId};
@@ -78,6 +78,7 @@ pub async fn claim(cx: &Arc<Context>) -> Result<usize, StoreError> {
 /// Decides about some of those that are due; what is to be told of them, nothing where there are none.
 async fn batch(cx: &Context) -> Result<Vec<News>, StoreError> {
     let mut tx = cx.admin.begin().await?;
+    clock::compare(cx, &mut tx).await?;
     let armed = due::due(&mut tx, cx.clock.now(), BATCH).await?;
     if armed.is_empty() {
         return Ok(Vec::new());
@@ -94,6 +95,7 @@ pub(super) async fn settle(
     rests: bool,
 ) -> Result<Option<Timestamp>, StoreError> {
     let mut tx = cx.admin.begin().await?;
+    clock::compare(cx, &mut tx).await?;
     let Some(armed) = due::lock(&mut tx, tenant, id).await? else {
         return Ok(None);
     };
@@ -229,7 +231,7 @@ impl News {
                     object: armed.object.to_string(),
                     passed,
                     skipped: skipped.remove(&armed.id).unwrap_or_default(),
-                    due_at: verdict.due.claim,
+                    due_at: verdict.due.claim.or(verdict.joined),
                 }
             })
             .collect()

@@ -30,15 +30,15 @@ use self::upkeep::retry;
 use super::multiplex::Multiplex;
 use super::wake::Wake;
 use super::{
-    Context, Settings, admission, checks, due, echoes, installation, isolation, kueue, mirrors,
-    network, references, tenancy,
+    Context, Settings, admission, checks, clock, due, echoes, installation, isolation, kueue,
+    mirrors, network, references, tenancy,
 };
 use crate::api::{
     Integration, Kind, MuteRule, Provider, ProviderGroup, Role, Scan, ScanSchedule, Tenant,
 };
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
-use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::clock::{CheckedClock, Clock, SystemClock};
 use crate::metrics::controller::ControllerMetrics;
 use crate::metrics::database::{DATABASE, Pools};
 use crate::metrics::{self, kubernetes::KubernetesMetrics};
@@ -142,7 +142,7 @@ async fn work(
             multiplex,
             store,
             admin,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(CheckedClock::new(SystemClock)),
             installation,
             config,
             settings: Settings {
@@ -213,6 +213,10 @@ pub async fn lead(
     concurrency: u16,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    retry("the time of the database", || async {
+        clock::compare_now(&cx).await.map(drop)
+    })
+    .await;
     retry("the claims of namespaces", || async {
         cx.tenancy.reload(&cx.admin).await.map(drop)
     })
@@ -236,6 +240,7 @@ pub async fn lead(
     tasks.spawn(admission::run(cx.clone()));
     tasks.spawn(checks::run(cx.clone()));
     tasks.spawn(due::run(cx.clone()));
+    tasks.spawn(clock::watch(cx.clone()));
 
     let watching = watches::Watching {
         concurrency,

@@ -1,7 +1,10 @@
 //! What became of due times.
 
+use std::sync::atomic::AtomicU64;
+
 use jiff::SignedDuration;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -11,6 +14,7 @@ pub struct ScheduleMetrics {
     lateness: Histogram,
     skipped: Counter,
     missed: Counter,
+    clock_offset: Gauge<f64, AtomicU64>,
 }
 
 impl Default for ScheduleMetrics {
@@ -22,6 +26,7 @@ impl Default for ScheduleMetrics {
             ]),
             skipped: Counter::default(),
             missed: Counter::default(),
+            clock_offset: Gauge::default(),
         }
     }
 }
@@ -44,6 +49,11 @@ impl ScheduleMetrics {
             "Due times of schedules that passed without a scan",
             self.missed.clone(),
         );
+        registry.register(
+            "prowler_operator_clock_offset_seconds",
+            "Seconds by which this machine's clock is ahead of the database's; negative where it is behind",
+            self.clock_offset.clone(),
+        );
     }
 
     /// A due time was claimed for an account, so long after it came.
@@ -60,5 +70,10 @@ impl ScheduleMetrics {
     /// Due times passed.
     pub fn missed(&self, count: u64) {
         self.missed.inc_by(count);
+    }
+
+    /// This machine's clock was held against the database's.
+    pub fn clock_is_ahead_by(&self, offset: SignedDuration) {
+        self.clock_offset.set(offset.as_secs_f64());
     }
 }

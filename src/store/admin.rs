@@ -7,6 +7,7 @@ pub mod due;
 pub mod ledger;
 pub mod ownership;
 
+use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{StoreError, isolation, pool, schema};
@@ -72,6 +73,15 @@ impl AdminTx {
     /// The connection, for the queries of this chapter.
     pub(in crate::store) fn conn(&mut self) -> &mut PgConnection {
         &mut self.tx
+    }
+
+    /// What the database's clock shows.
+    pub async fn time(&mut self) -> Result<Timestamp, StoreError> {
+        let time =
+            sqlx::query_scalar!(r#"select clock_timestamp() as "time!: jiff_sqlx::Timestamp""#)
+                .fetch_one(self.conn())
+                .await?;
+        Ok(time.to_jiff())
     }
 
     /// Makes the changes stay.

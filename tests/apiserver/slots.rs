@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use prowler_operator::api::{Scan, ScanSchedule, Tenant};
 use prowler_operator::controllers::{driver, due};
-use prowler_operator::domain::clock::Clock as _;
+use prowler_operator::domain::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use super::schedules::{finish_all, later, scheduled, status};
@@ -188,6 +188,77 @@ async fn a_provider_has_due_times_from_when_it_is_stored() {
     assert_eq!(all["p"], each(since, &["created", "created"]));
     let second = since + SignedDuration::from_secs(QUARTER);
     assert_eq!(all["q"], each(second, &["created"]));
+}
+
+/// What is decided stays decided: a schedule whose next year were decided would rest for a year.
+#[tokio::test]
+async fn a_clock_that_is_a_year_ahead_decides_nothing_of_that_year() {
+    let mut operator =
+        Operator::configured(json!({ "schedules": { "minimumInterval": "1m" } })).await;
+    operator.check_clock().await;
+    operator.clock.set(SystemClock.now());
+    let spec = json!({ "interval": "1m", "startingDeadlineSeconds": 600 });
+    let world = scheduled(&operator, &["p"], spec).await;
+    for (slots, ahead) in [(2, 365 * 24), (3, 1), (4, 0)] {
+        // A minute passes for the database; its clock cannot be moved, so its rows are.
+        for shifted in [
+            "schedule_slots set due_at = due_at - interval '61 s'",
+            "schedules set inserted_at = inserted_at - interval '61 s',
+               decided_until = decided_until - interval '61 s',
+               last_schedule_time = last_schedule_time - interval '61 s',
+               next_schedule_time = next_schedule_time - interval '61 s'",
+        ] {
+            operator.change(&format!("update {shifted}")).await;
+        }
+        operator
+            .clock
+            .set(SystemClock.now() + SignedDuration::from_hours(ahead));
+        assert_eq!(tick(&operator).await, 1, "{ahead} h ahead");
+        operator.schedules_rest(&world).await;
+        assert_eq!(
+            operator.count("schedule_slots").await,
+            slots,
+            "{ahead} h ahead"
+        );
+        for wrong in [
+            "schedule_slots where coalesce(last_due_at, due_at) > now() or state = 'missed'",
+            "schedules where greatest(decided_until, last_schedule_time) > now()",
+            "schedules where next_schedule_time > now() + interval '1 m'",
+        ] {
+            assert_eq!(operator.count(wrong).await, 0, "{ahead} h ahead: {wrong}");
+        }
+    }
+    assert_eq!(status(&operator, &world).await["missedCount"], json!(null));
+}
+
+#[tokio::test]
+async fn who_joins_an_interval_while_its_last_scan_runs_is_left_out_and_told_of() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p", "q"], json!({ "interval": "15m" })).await;
+    let refs = async |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+        let spec = json!({ "spec": { "providerRefs": names } });
+        operator
+            .patch::<ScanSchedule>(&world.namespace, "nightly", spec)
+            .await;
+        operator.schedules_rest(&world).await;
+    };
+    refs(&["q"]).await;
+    later(&operator, &world, QUARTER).await;
+    let due = operator.clock.now();
+    refs(&["p", "q"]).await;
+    let told = operator.told(&world.namespace, "nightly").await;
+    let notes: Vec<_> = told
+        .iter()
+        .filter(|told| told.reason == "ScanStillActive")
+        .map(|told| &*told.note)
+        .collect();
+    assert!(
+        notes.iter().any(|note| note.ends_with("not ended of: p.")),
+        "{due}: {notes:#?}"
+    );
+    operator.schedules_rest(&world).await;
+    assert_eq!(status(&operator, &world).await["skippedCount"], json!(2));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use prowler_operator::api::{
 use prowler_operator::config::file::FileConfig;
 use prowler_operator::controllers::driver::{self, Reconcile};
 use prowler_operator::controllers::{self, Context, Settings, admission};
-use prowler_operator::domain::clock::{Clock, ManualClock, SystemClock};
+use prowler_operator::domain::clock::{CheckedClock, Clock, ManualClock, SystemClock};
 use prowler_operator::domain::ids::{InstallationId, TenantId};
 
 use prowler_operator::store::{AdminStore, Store};
@@ -247,6 +247,19 @@ impl Operator {
         );
         self.reload().await;
         self.cx.mirrors.load(&self.cx.admin).await.unwrap();
+    }
+
+    /// Starts again with a clock that is held against the database's, as the program's is.
+    pub async fn check_clock(&mut self) {
+        let old = &self.cx;
+        self.cx = context(
+            old.client.clone(),
+            old.store.clone(),
+            old.admin.clone(),
+            Arc::new(CheckedClock::new(self.clock.clone())),
+            self.config.clone(),
+        );
+        self.reload().await;
     }
 
     /// Starts again with another configuration.
