@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::admin::AdminTx;
 
 /// How often it is told that the clocks differ.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Holds the clocks against each other: from here on, [`Context::clock`] shows no time that the
 /// database's does not show too. Each act asks anew, for this machine may have slept since the last.
