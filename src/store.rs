@@ -38,7 +38,8 @@ pub mod tenants;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::PgPool;
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 pub use self::admin::{AdminStore, AdminTx};
@@ -201,6 +202,14 @@ pub struct ScanOfJob {
 }
 
 /// Ids as the database takes them.
+/// What the database's clock shows, whenever its transaction began.
+async fn time(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    let time = sqlx::query_scalar!(r#"select clock_timestamp() as "time!: jiff_sqlx::Timestamp""#)
+        .fetch_one(conn)
+        .await?;
+    Ok(time.to_jiff())
+}
+
 fn uuids(providers: &[ProviderId]) -> Vec<Uuid> {
     providers.iter().map(|provider| provider.0).collect()
 }

@@ -16,6 +16,8 @@ mod attempts;
 mod bindings;
 #[path = "apiserver/bootstrap.rs"]
 mod bootstrap;
+#[path = "apiserver/calls.rs"]
+mod calls;
 #[path = "apiserver/chaos.rs"]
 mod chaos;
 #[path = "apiserver/chart.rs"]

@@ -200,7 +200,8 @@ pub struct ScanScheduleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     pub schedule_id: Option<String>,
-    /// Scans of this schedule that have not ended.
+    /// Scans of this schedule that have not ended, and claimed due times whose Scan is about to be
+    /// queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<i64>,
     /// Providers scanned.

@@ -18,6 +18,7 @@ use crate::domain::ids::{ScanId, TenantId};
 use crate::domain::queue::{FAR, Running};
 use crate::store::StoreError;
 use crate::store::admin::admission::{self, holders, in_line, place_of};
+use crate::store::admin::ledger::holding;
 
 /// Looks at least this often: retries come due without anybody ringing.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -37,10 +38,15 @@ pub async fn run(cx: Arc<Context>) {
 
 async fn keep_admitting(cx: &Context) {
     let mut next_look = Instant::now() + EXPLAINED;
+    let mut is_sure = true;
     loop {
         let begun = Instant::now();
-        if let Err(error) = admit(cx).await {
-            tracing::warn!(%error, "no scan was admitted; trying again");
+        match turn(cx, is_sure).await {
+            Ok(()) => is_sure = true,
+            Err(error) => {
+                tracing::warn!(%error, "no scan was admitted; trying again");
+                is_sure = false;
+            }
         }
         let rest = (begun.elapsed() * BETWEEN).min(INTERVAL);
         let begun = Instant::now();
@@ -54,6 +60,19 @@ async fn keep_admitting(cx: &Context) {
         tokio::time::sleep(rest).await;
         let _ = tokio::time::timeout(INTERVAL, cx.wake.admission.notified()).await;
     }
+}
+
+/// Admits scans. Unless it `is_sure` what the turn before came to, its answer may have been lost: the
+/// passes of those that were let in and have no Job are called.
+pub async fn turn(cx: &Context, is_sure: bool) -> Result<(), StoreError> {
+    if !is_sure {
+        for one in holding(&cx.admin).await? {
+            if one.is_executing && one.scan.job.is_none() {
+                cx.wake.call_named::<Scan>(&one.name);
+            }
+        }
+    }
+    admit(cx).await.map(drop)
 }
 
 /// Admits scans until there is no room or nobody left; how many.

@@ -1,35 +1,48 @@
-//! This machine's clock held against the database's, before a due time is decided: what is decided
-//! stays so.
+//! The time on which this machine and the database agree: what is decided of a due time stays decided.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Context;
 use crate::domain::clock::TOLERANCE;
 use crate::store::StoreError;
-use crate::store::admin::AdminTx;
 
 /// How often it is told that the clocks differ.
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// Holds the clocks against each other: from here on, [`Context::clock`] shows no time that the
-/// database's does not show too. Each act asks anew, for this machine may have slept since the last.
-pub(super) async fn compare(cx: &Context, tx: &mut AdminTx) -> Result<SignedDuration, StoreError> {
+/// What both clocks show, the earlier where they differ; `theirs` is the database's. Each act asks
+/// anew, and after it has waited for its locks: this machine may have slept since the last.
+pub(super) async fn agreed(
+    cx: &Context,
+    theirs: impl Future<Output = Result<Timestamp, StoreError>>,
+) -> Result<Timestamp, StoreError> {
+    compare(cx, theirs).await?;
+    Ok(cx.clock.now())
+}
+
+/// Holds the clocks against each other, before anything is decided.
+pub(super) async fn compare_now(cx: &Context) -> Result<SignedDuration, StoreError> {
+    let mut tx = cx.admin.begin().await?;
+    compare(cx, tx.time()).await
+}
+
+/// By how much this machine's clock is ahead of the database's.
+async fn compare(
+    cx: &Context,
+    theirs: impl Future<Output = Result<Timestamp, StoreError>>,
+) -> Result<SignedDuration, StoreError> {
     let asked = Instant::now();
-    let theirs = tx.time().await?;
+    let theirs = theirs.await?;
     let offset = cx.clock.compare(theirs, asked.elapsed());
     cx.metrics.schedules.clock_is_ahead_by(offset);
     Ok(offset)
 }
 
-/// The same outside an act; by how much this machine's clock is ahead of the database's.
-pub(super) async fn compare_now(cx: &Context) -> Result<SignedDuration, StoreError> {
-    compare(cx, &mut cx.admin.begin().await?).await
-}
-
 /// Tells of clocks that differ, until dropped.
-pub(super) async fn watch(cx: std::sync::Arc<Context>) {
+pub(super) async fn watch(cx: Arc<Context>) {
     loop {
         // Whether the database answers is told by those that need it.
         if let Ok(offset) = compare_now(&cx).await

@@ -331,6 +331,7 @@ async fn write<K: Reconcile>(
     let patch = merge_patch(object.status().unwrap_or(&default), status)
         .map_err(|error| Error::Operator(format!("the status cannot be encoded: {error}")))?;
     let Some(patch) = patch else {
+        cx.echoes.looked_at(object);
         return Ok(Written::Same);
     };
     // The resource version makes the write conditional: a pass over an old copy must not win.

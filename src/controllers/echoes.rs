@@ -17,6 +17,19 @@ impl Echoes {
         }
     }
 
+    /// A pass over this copy had nothing to write. Where a later version is ours, the copy was older
+    /// than that: what it says is to be looked at when it is shown.
+    pub fn looked_at<K: Resource>(&self, object: &K) {
+        let uid = object.uid().unwrap_or_default();
+        let mut written = self.written();
+        if written
+            .get(&uid)
+            .is_some_and(|version| Some(version) != object.resource_version().as_ref())
+        {
+            written.remove(&uid);
+        }
+    }
+
     /// The object is gone: nothing of it will be shown again.
     pub fn forget<K: Resource>(&self, object: &K) {
         let uid = object.uid().unwrap_or_default();
@@ -63,6 +76,18 @@ mod tests {
         assert!(!echoes.is_own(&tenant("3")), "somebody else's, after ours");
         assert!(echoes.is_own(&tenant("2")));
         assert!(!echoes.is_own(&tenant("2")), "shown again: looked at");
+        echoes.wrote(&tenant("4"));
+        echoes.looked_at(&tenant("2"));
+        assert!(
+            !echoes.is_own(&tenant("4")),
+            "a pass over an older copy was content with that"
+        );
+        echoes.wrote(&tenant("4"));
+        echoes.looked_at(&tenant("4"));
+        assert!(
+            echoes.is_own(&tenant("4")),
+            "shown again, while a list is read"
+        );
         echoes.wrote(&tenant("4"));
         echoes.forget(&tenant("5"));
         assert!(

@@ -272,6 +272,9 @@ async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bo
     let mut tx = cx.store.tenant(tenant).await?;
     scans::cancel(&mut tx, scan.id, Reason::Cancelled, why, cx.clock.now()).await?;
     tx.commit().await?;
+    // One of them counts it, it may be.
+    cx.wake
+        .call_all::<ScanSchedule>(std::slice::from_ref(&name.namespace));
     if !jobs::end(cx, tenant, &scan).await? {
         return Ok(false);
     }

@@ -34,6 +34,8 @@ use crate::store::{checks, providers, requests, schedules};
 pub(super) const PROVIDER_DELETED: &str = "Its Provider was deleted.";
 /// What a Scan says that somebody did not want any more.
 const CANCELLED: &str = "Cancelled by its spec.";
+/// What a Scan says that was made when nobody wanted it any more.
+const GIVEN_UP: &str = "What it was made for was given up before it was queued.";
 
 impl Reconcile for Scan {
     // A pass that wrote has told all that the row says; what comes next it is called for.
@@ -51,7 +53,7 @@ impl Reconcile for Scan {
                     None => self.outlive(status, cx).await,
                 };
             }
-            Err(_) if self.is_cancelled() => return self.never(status, cx).await,
+            Err(_) if self.is_cancelled() => return self.never(status, CANCELLED, cx).await,
             Err(waiting) => return Ok(waiting),
         };
         let row = match load(tenant.id, object, cx).await? {
@@ -62,12 +64,17 @@ impl Reconcile for Scan {
             }
             None if self.is_cancelled() => {
                 self.give_up_slot(&name, &tenant, cx).await?;
-                return self.never(status, cx).await;
+                return self.never(status, CANCELLED, cx).await;
             }
             None => match self.enqueue(&name, object, &tenant, cx).await? {
                 Enqueued::Row(row) => *row,
                 Enqueued::Waits(waiting) => return Ok(waiting),
-                Enqueued::Never => return self.outlive(status, cx).await,
+                Enqueued::Never => {
+                    // It would count as about to be queued for as long as its account is kept.
+                    self.give_up_slot(&name, &tenant, cx).await?;
+                    return self.outlive(status, cx).await;
+                }
+                Enqueued::GivenUp => return self.never(status, GIVEN_UP, cx).await,
             },
         };
         let row = self.cancel_if_asked(row, &tenant, object, cx).await?;
@@ -290,11 +297,12 @@ impl Scan {
         match self.origin(&mut tx, name).await? {
             Origin::Slot(_) => schedules::skip(&mut tx, name).await?,
             Origin::Request(_) => requests::made(&mut tx, &name.name, None).await?,
-            Origin::Somebody => return Ok(()),
+            Origin::Somebody | Origin::GivenUp => return Ok(()),
         }
-        tx.commit().await?;
+        let committed = tx.commit().await;
+        // Whatever the answer: the next pass finds nothing to give up.
         self.wake_schedules(cx);
-        Ok(())
+        Ok(committed?)
     }
 
     fn is_cancelled(&self) -> bool {

@@ -16,7 +16,7 @@ use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
 use super::run_now::{self, Asking};
 use super::tenant::uid_of;
-use super::{Context, due, launch, placed};
+use super::{Context, clock, due, launch, placed};
 use crate::api::ScanSchedule;
 use crate::api::common::{LocalRef, Time};
 use crate::api::scan_schedule::ScanScheduleStatus;
@@ -32,7 +32,7 @@ use crate::store::requests;
 use crate::store::schedules::{self, Remembered, ScheduleRecord};
 
 impl Reconcile for ScanSchedule {
-    // What changes its counts calls for the pass that tells them.
+    // Whatever changes its counts calls for the pass that tells them.
     const IGNORES_ECHO: bool = true;
 
     async fn apply(&self, status: &mut ScanScheduleStatus, cx: &Context) -> Result<Outcome, Error> {
@@ -46,10 +46,9 @@ impl Reconcile for ScanSchedule {
             }
         };
         let id = cx.installation.schedule(&name);
-        let now = cx.clock.now();
         // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
         let least = cx.config.schedules.minimum_interval;
-        let times = self.times(id, now);
+        let times = self.times(id, cx.clock.now());
         let mut violations = match &times {
             Ok(schedule) => schedule.check_frequency(least).err().into_iter().collect(),
             Err(violations) => violations.clone(),
@@ -67,10 +66,11 @@ impl Reconcile for ScanSchedule {
             return Ok(Outcome::stalled(reason, sentences(&violations)));
         }
         let schedule = times.map_err(Error::Invalid)?;
-        let record = self.record(&name, &schedule, now)?;
         let rests = self.spec.suspend || tenant.spec.suspend;
 
         let mut tx = cx.store.tenant(tenant.id).await?;
+        let now = clock::agreed(cx, tx.time()).await?;
+        let record = self.record(&name, &schedule, now)?;
         let before = schedules::remembered(&mut tx, id).await?;
         let changed = |before: &Remembered| {
             before.object == Some(record.object) && before.times != record.times()

@@ -93,6 +93,14 @@ const TENANTS: Pause = Pause {
     each: Duration::from_millis(100),
 };
 
+/// A schedule is called by each of its scans, and its pass waits until calls have ceased for a moment:
+/// without a pause, scans that end one after the other would keep it from making those that are due.
+const SCHEDULES: Pause = Pause {
+    least: Duration::from_secs(1),
+    most: Duration::from_secs(2),
+    each: Duration::ZERO,
+};
+
 macro_rules! wakes {
     ($($kind:ident => $field:ident, $pause:expr;)*) => {$(
         impl Wakes for $kind {
@@ -110,7 +118,7 @@ wakes! {
     Provider => providers, None;
     ProviderGroup => groups, None;
     Role => roles, None;
-    ScanSchedule => schedules, None;
+    ScanSchedule => schedules, Some(SCHEDULES);
     Scan => scans, None;
     Integration => integrations, None;
     MuteRule => mute_rules, None;

@@ -15,8 +15,8 @@ pub trait Clock: Send + Sync {
     fn uuid7(&self) -> Uuid;
     /// A number drawn evenly from 0.0 (inclusive) to 1.0 (exclusive), for jitter.
     fn jitter(&self) -> f64;
-    /// Takes note that another clock, asked just now, showed `theirs`, and that the answer `took` so
-    /// long. By how much this one is ahead of it; negative where it is behind.
+    /// By how much this clock is ahead of another, which was asked just now and showed `theirs`;
+    /// negative where it is behind. The answer `took` so long.
     fn compare(&self, theirs: Timestamp, took: Duration) -> SignedDuration {
         let half = SignedDuration::try_from(took / 2).unwrap_or_default();
         self.now().duration_since(theirs) - half
@@ -112,8 +112,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// same servers for theirs differ by milliseconds.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// A clock that is not believed alone: while it is ahead of the one it is compared with, it shows the
-/// time of that. What is decided of a time stays decided, so a machine that is a year ahead for a
+/// A clock that is not believed alone: where it was ahead when it was last compared with another, it
+/// shows the time of that. What is decided of a time stays decided, so a machine that is a year ahead for a
 /// minute would otherwise stop every schedule for a year.
 #[derive(Debug, Default)]
 pub struct CheckedClock<C> {

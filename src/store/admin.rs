@@ -77,11 +77,7 @@ impl AdminTx {
 
     /// What the database's clock shows.
     pub async fn time(&mut self) -> Result<Timestamp, StoreError> {
-        let time =
-            sqlx::query_scalar!(r#"select clock_timestamp() as "time!: jiff_sqlx::Timestamp""#)
-                .fetch_one(self.conn())
-                .await?;
-        Ok(time.to_jiff())
+        super::time(self.conn()).await
     }
 
     /// Makes the changes stay.

@@ -139,6 +139,25 @@ pub async fn of_scan(tx: &mut TenantTx, name: &ObjectName) -> Result<Option<Requ
     }))
 }
 
+/// Whether `object` asked for a `Scan` of this name, which is not to be made any more.
+pub async fn gave_up(
+    tx: &mut TenantTx,
+    name: &ObjectName,
+    object: ObjectUid,
+) -> Result<bool, StoreError> {
+    let gave_up = sqlx::query_scalar!(
+        r#"select exists (select from requested_scans
+             where tenant_id = $1 and scan_name = $2 and object_uid = $3 and state = 'skipped')
+             as "gave_up!""#,
+        tx.tenant().0,
+        name.name,
+        object.0,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(gave_up)
+}
+
 /// Forgets what an object asked for that is gone: no other will have its uid.
 pub async fn forget(tx: &mut TenantTx, object: ObjectUid) -> Result<(), StoreError> {
     sqlx::query!(

@@ -1,5 +1,6 @@
 //! `TenantTx`: a transaction that sees exactly one tenant's rows.
 
+use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction};
 
 use super::{StoreError, pool};
@@ -34,6 +35,11 @@ impl TenantTx {
     /// The connection, for the queries of this chapter.
     pub(in crate::store) fn conn(&mut self) -> &mut PgConnection {
         &mut self.tx
+    }
+
+    /// What the database's clock shows.
+    pub async fn time(&mut self) -> Result<Timestamp, StoreError> {
+        super::time(self.conn()).await
     }
 
     /// Takes the changes back, and waits until that is done; dropping it does not wait.

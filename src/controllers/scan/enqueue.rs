@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt as _;
+
 use crate::api::Scan;
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
@@ -25,6 +27,8 @@ pub(super) enum Enqueued {
     Waits(Outcome),
     /// The account it was made for is gone.
     Never,
+    /// What it was made for was given up before.
+    GivenUp,
 }
 
 /// What led to a Scan.
@@ -33,6 +37,9 @@ pub(super) enum Origin {
     Slot(SlotOfScan),
     /// An annotation.
     Request(Request),
+    /// What asked for it was given up: its object was deleted, or came too late, while a call that was
+    /// under way made another.
+    GivenUp,
     /// Somebody made it.
     Somebody,
 }
@@ -43,7 +50,7 @@ impl Origin {
         match self {
             Self::Slot(slot) => slot.scan,
             Self::Request(request) => request.scan,
-            Self::Somebody => None,
+            Self::GivenUp | Self::Somebody => None,
         }
     }
 
@@ -52,7 +59,7 @@ impl Origin {
         match self {
             Self::Slot(slot) => Some(slot.schedule),
             Self::Request(request) => request.schedule,
-            Self::Somebody => None,
+            Self::GivenUp | Self::Somebody => None,
         }
     }
 }
@@ -83,6 +90,7 @@ impl Scan {
         let (slot, provider) = match &origin {
             Origin::Slot(slot) => (Some(slot), Some(slot.provider)),
             Origin::Request(request) => (None, Some(request.provider)),
+            Origin::GivenUp => return Ok(Enqueued::GivenUp),
             Origin::Somebody => (None, providers::by_name(&mut tx, &provider_name).await?),
         };
         if slot.is_none() {
@@ -124,7 +132,8 @@ impl Scan {
         };
         let replaced = scans::enqueue(&mut tx, &scan, cx.clock.now()).await?;
         let row = scans::of_object(&mut tx, object).await?;
-        tx.commit().await?;
+        let committed = tx.commit().await;
+        // Whatever the answer: the next pass finds the row, and nobody to call.
         for name in replaced {
             cx.wake.call_named::<Self>(&name);
         }
@@ -133,6 +142,7 @@ impl Scan {
             // A due time counts as active from its claim on; one that was asked for, from here on.
             self.wake_schedules(cx);
         }
+        committed?;
         Ok(match row {
             Some(row) => Enqueued::Row(Box::new(row)),
             // Deleted between the two queries: the next pass finds no Provider.
@@ -159,6 +169,20 @@ impl Scan {
             && is_asked_for(self, &request.object.to_string(), &request.provider_name)
         {
             return Ok(Origin::Request(request));
+        }
+        let mut owners = self.owner_references().iter();
+        if let Some(owner) = owners.find(|o| o.controller == Some(true))
+            && let Ok(object) = owner.uid.parse().map(ObjectUid)
+            && (requests::gave_up(tx, name, object).await?
+                || schedules::gave_up(
+                    tx,
+                    name,
+                    (object, &owner.name),
+                    &self.spec.provider_ref.name,
+                )
+                .await?)
+        {
+            return Ok(Origin::GivenUp);
         }
         Ok(Origin::Somebody)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 
-use super::{CANCELLED, PROVIDER_DELETED, is_over, report};
+use super::{PROVIDER_DELETED, is_over, report};
 use crate::api::Scan;
 use crate::api::scan::ScanStatus;
 use crate::controllers::driver::{Outcome, is_not_found};
@@ -17,14 +17,15 @@ use crate::domain::reason::Reason;
 const DEFAULT_TTL: i64 = 7 * 24 * 3600;
 
 impl Scan {
-    /// Cancelled before it was ever queued: it may have waited for what never comes.
+    /// Cancelled before it was ever queued, because of `why`: it may have waited for what never comes.
     pub(super) async fn never(
         &self,
         status: &mut ScanStatus,
+        why: &str,
         cx: &Context,
     ) -> Result<Outcome, Error> {
         if !is_over(status) {
-            report::cancelled(status, Reason::Cancelled, CANCELLED, cx.clock.now());
+            report::cancelled(status, Reason::Cancelled, why, cx.clock.now());
         }
         self.outlive(status, cx).await
     }

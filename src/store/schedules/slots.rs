@@ -101,6 +101,33 @@ pub async fn slot_of_scan(
     }))
 }
 
+/// Whether a slot of this schedule (its object and its name, by which one that has no object any more is
+/// known) and of this account led to a `Scan` of this name, and was given up.
+pub async fn gave_up(
+    tx: &mut TenantTx,
+    name: &ObjectName,
+    schedule: (ObjectUid, &str),
+    provider_name: &str,
+) -> Result<bool, StoreError> {
+    let gave_up = sqlx::query_scalar!(
+        r#"select exists (select from schedules d
+             join providers p on p.tenant_id = d.tenant_id and p.namespace = d.namespace
+             join schedule_slots s on s.tenant_id = d.tenant_id and s.schedule_id = d.id
+               and s.provider_id = p.id
+             where d.tenant_id = $1 and d.namespace = $2 and d.name = $6 and p.name = $5
+               and coalesce(d.object_uid = $4, true) and s.scan_name = $3 and s.state in ('skipped', 'missed')) as "gave_up!""#,
+        tx.tenant().0,
+        name.namespace,
+        name.name,
+        schedule.0.0,
+        provider_name,
+        schedule.1,
+    )
+    .fetch_one(tx.conn())
+    .await?;
+    Ok(gave_up)
+}
+
 /// Gives up a slot whose `Scan` object was deleted before it had a row.
 pub async fn skip(tx: &mut TenantTx, name: &ObjectName) -> Result<(), StoreError> {
     sqlx::query!(

@@ -1,0 +1,181 @@
+//! Passes that must come though nothing calls for them any more: an answer was lost, a watch lags, or
+//! what was asked for was given up meanwhile.
+
+use std::time::Duration;
+
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _};
+use kube::ResourceExt as _;
+use kube::api::PostParams;
+use kube::runtime::reflector::ObjectRef;
+use prowler_operator::api::{Provider, Scan, ScanSchedule};
+use prowler_operator::controllers::{admission, driver, due};
+use serde_json::json;
+
+use super::schedules::{scheduled, status};
+use crate::support::faults::Fault;
+use crate::support::operator::{ACCOUNT, Operator, Placed as _, World, aws};
+
+const QUARTER: i64 = 900;
+
+/// The names called so far.
+async fn called<K: kube::Resource<DynamicType = ()> + 'static>(
+    calls: &mut (impl Stream<Item = ObjectRef<K>> + Unpin),
+) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Ok(Some(object)) =
+        tokio::time::timeout(Duration::from_millis(200), calls.next()).await
+    {
+        names.push(object.name);
+    }
+    names
+}
+
+/// Whether the fault hit a commit. Those before it were taken back.
+fn hit_the_commit(operator: &Operator) -> bool {
+    let fired = operator.sql.fired().unwrap();
+    operator.sql.reset();
+    fired.to_lowercase().contains("commit")
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_is_lost_is_seen_to() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    for n in 1.. {
+        let calls = operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0);
+        let mut calls = Box::pin(calls);
+        operator.sql.arm(n, Fault::Lose);
+        due::claim(&operator.cx).await.unwrap_err();
+        if hit_the_commit(&operator) {
+            assert_eq!(called(&mut calls).await, ["nightly"]);
+            break;
+        }
+    }
+    let claimed = "schedule_slots where state = 'claimed'";
+    assert_eq!(operator.count(claimed).await, 1);
+    operator.schedules_rest(&world).await;
+    assert_eq!(operator.names::<Scan>(&world.namespace).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_admission_whose_answer_is_lost_is_seen_to() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    for (provider, account) in [("p", ACCOUNT), ("q", "210987654321")] {
+        operator.provider(&world, provider, account).await;
+    }
+    operator.running_scan(&world, "runs", "q").await;
+    operator.scan(&world, "waits", "p").await;
+    let cx = &operator.cx;
+    for n in 1.. {
+        operator.sql.arm(n, Fault::Lose);
+        admission::turn(cx, true).await.unwrap_err();
+        if hit_the_commit(&operator) {
+            break;
+        }
+    }
+    let executing = "scans where state = 'executing'";
+    assert_eq!(operator.count(executing).await, 2);
+    let mut calls = Box::pin(cx.wake.listen::<Scan>(mpsc::unbounded().0));
+    admission::turn(cx, true).await.unwrap();
+    assert!(called(&mut calls).await.is_empty(), "nobody knows of it");
+    admission::turn(cx, false).await.unwrap();
+    assert_eq!(called(&mut calls).await, ["waits"]);
+}
+
+#[tokio::test]
+async fn what_a_lagging_pass_was_content_with_is_looked_at_when_it_is_shown() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    let api = ScanSchedule::guarded(&operator.client, &world.namespace);
+    let old = std::sync::Arc::new(api.get("nightly").await.unwrap());
+    let pass = async || {
+        Box::pin(driver::pass::<ScanSchedule>(
+            old.clone(),
+            operator.cx.clone(),
+        ))
+        .await;
+    };
+    operator.sql.set_away(true);
+    for _ in 0..4 {
+        pass().await;
+    }
+    operator.database_returns().await;
+    // The watch has not shown what the fourth wrote: there is nothing to write.
+    pass().await;
+    let now: ScanSchedule = operator.get(&world.namespace, "nightly").await;
+    assert_ne!(now.resource_version(), old.resource_version());
+    let says = operator.says::<ScanSchedule>(&world.namespace, "nightly");
+    assert_eq!(says.await, "InProgress DatabaseUnavailable");
+    assert!(!operator.cx.echoes.is_own(&now), "else it said so for ever");
+}
+
+/// The pass was making Scans when one of them was deleted, and makes it again.
+#[tokio::test]
+async fn a_scan_of_a_slot_that_was_given_up_is_not_run() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    let namespace = &world.namespace;
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    let name = operator.names::<Scan>(namespace).await.remove(0);
+    let scans = Scan::typed(&operator.client, namespace);
+    let made = scans.get(&name).await.unwrap();
+    operator.deletes::<Scan>(namespace, &name).await;
+    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
+    assert_eq!(operator.count(deleted).await, 1);
+    let mut again = made.clone();
+    (again.metadata.resource_version, again.metadata.uid) = (None, None);
+    again.status = None;
+    scans.create(&PostParams::default(), &again).await.unwrap();
+    operator.follow::<Scan>(namespace, &name).await;
+    assert_eq!(operator.count("scans").await, 0);
+    let shown = operator.status::<Scan>(namespace, &name).await;
+    assert_eq!(shown["state"], json!("cancelled"), "{shown:#}");
+    let message = operator.message::<Scan>(namespace, &name).await;
+    assert!(message.contains("was given up"), "{message}");
+    // One that somebody makes is his.
+    let by_hand = operator.scan(&world, "by-hand", "p").await;
+    assert_eq!(by_hand.status.unwrap().reason, None);
+    assert_eq!(operator.count("scans").await, 1);
+}
+
+/// A schedule with one Provider, which is kept when it is deleted, and a claimed due time.
+async fn kept(operator: &Operator) -> World {
+    let world = scheduled(operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    let mut spec = aws(ACCOUNT, "p-keys");
+    spec["deletionPolicy"] = json!("Retain");
+    operator
+        .patch::<Provider>(&world.namespace, "p", json!({ "spec": spec }))
+        .await;
+    operator.follow::<Provider>(&world.namespace, "p").await;
+    operator.wait(QUARTER);
+    world
+}
+
+#[tokio::test]
+async fn a_due_time_of_an_account_that_went_counts_as_nothing_that_is_to_come() {
+    let operator = Operator::new().await;
+    let world = kept(&operator).await;
+    due::claim(&operator.cx).await.unwrap();
+    operator.deletes::<Provider>(&world.namespace, "p").await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(status(&operator, &world).await["active"], json!(0));
+
+    // The same with the Scan made.
+    let operator = Operator::new().await;
+    let world = kept(&operator).await;
+    let namespace = &world.namespace;
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    operator.deletes::<Provider>(namespace, "p").await;
+    let name = operator.names::<Scan>(namespace).await.remove(0);
+    operator.follow::<Scan>(namespace, &name).await;
+    let shown = operator.status::<Scan>(namespace, &name).await;
+    assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
+    operator.schedules_rest(&world).await;
+    assert_eq!(status(&operator, &world).await["active"], json!(0));
+    let open = "schedule_slots where state = 'claimed'";
+    assert_eq!(operator.count(open).await, 0);
+}
