@@ -65,11 +65,11 @@ impl Reconcile for ScanSchedule {
                 .map_or(Reason::InvalidSpec, Violation::reason);
             return Ok(Outcome::stalled(reason, sentences(&violations)));
         }
-        let schedule = times.map_err(Error::Invalid)?;
         let rests = self.spec.suspend || tenant.spec.suspend;
 
         let mut tx = cx.store.tenant(tenant.id).await?;
         let now = clock::agreed(cx, tx.time()).await?;
+        let schedule = self.times(id, now).map_err(Error::Invalid)?;
         let record = self.record(&name, &schedule, now)?;
         let before = schedules::remembered(&mut tx, id).await?;
         let changed = |before: &Remembered| {

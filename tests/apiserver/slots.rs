@@ -231,6 +231,27 @@ async fn a_clock_that_is_a_year_ahead_decides_nothing_of_that_year() {
     assert_eq!(status(&operator, &world).await["missedCount"], json!(null));
 }
 
+/// Nobody has compared the clocks since.
+#[tokio::test]
+async fn a_schedule_stored_after_a_clock_jumped_counts_from_the_time_of_the_database() {
+    let mut operator = Operator::new().await;
+    operator.check_clock().await;
+    operator.clock.set(SystemClock.now());
+    for (ahead, times) in [
+        (365 * 24, json!({ "schedule": "*/15 * * * *" })),
+        (2 * 365 * 24, json!({ "interval": "15m" })),
+    ] {
+        operator
+            .clock
+            .set(SystemClock.now() + SignedDuration::from_hours(ahead));
+        scheduled(&operator, &["p"], times).await;
+    }
+    assert_eq!(operator.count("schedules").await, 2);
+    let later = "schedules where greatest(decided_until, inserted_at) > now()
+         or next_schedule_time > now() + interval '15 m'";
+    assert_eq!(operator.count(later).await, 0);
+}
+
 #[tokio::test]
 async fn who_joins_an_interval_while_its_last_scan_runs_is_left_out_and_told_of() {
     let operator = Operator::new().await;
