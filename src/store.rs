@@ -201,7 +201,6 @@ pub struct ScanOfJob {
     pub attempt: i32,
 }
 
-/// Ids as the database takes them.
 /// What the database's clock shows, whenever its transaction began.
 async fn time(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
     let time = sqlx::query_scalar!(r#"select clock_timestamp() as "time!: jiff_sqlx::Timestamp""#)
@@ -210,6 +209,7 @@ async fn time(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
     Ok(time.to_jiff())
 }
 
+/// Ids as the database takes them.
 fn uuids(providers: &[ProviderId]) -> Vec<Uuid> {
     providers.iter().map(|provider| provider.0).collect()
 }

@@ -13,8 +13,8 @@ use crate::store::StoreError;
 /// How often it is told that the clocks differ.
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// What both clocks show, the earlier where they differ; `theirs` is the database's. Each act asks
-/// anew, and after it has waited for its locks: this machine may have slept since the last.
+/// What both clocks show, the earlier where they differ by more than [`TOLERANCE`]; `theirs` is the
+/// database's. Whoever decides about due times asks anew: this machine may have slept since the last.
 pub(super) async fn agreed(
     cx: &Context,
     theirs: impl Future<Output = Result<Timestamp, StoreError>>,

@@ -4,7 +4,7 @@
 //! queue, for ever. What the rows say and what the cluster has are compared on a timer; each
 //! difference is put right, counted by its kind and told in an event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -215,15 +215,19 @@ async fn unowned(
 /// scans once no pod is left.
 async fn orphans(cx: &Context, repairs: &mut Vec<Repair>) -> Result<(), Error> {
     let seen = seen::<Scan>(cx);
+    let mut namespaces = BTreeSet::new();
     for entry in ledger::entries(&cx.admin, PATIENCE).await? {
         let (scan, object) = (entry.scan.id, entry.name.clone());
-        match settle(entry, &seen, cx).await {
+        match settle(entry, &seen, &mut namespaces, cx).await {
             Ok(true) => put_right(Repair::ScanWithoutObject, repairs, cx),
             Ok(false) => {}
             // One namespace that cannot be read must not keep the accounts of others.
             Err(error) => tracing::warn!(%scan, %object, %error, "a scan was not recounted"),
         }
     }
+    // One of them may count what was ended.
+    let namespaces: Vec<_> = namespaces.into_iter().collect();
+    cx.wake.call_all::<ScanSchedule>(&namespaces);
     let seen = self::seen::<ScanSchedule>(cx);
     for armed in ledger::schedules(&cx.admin).await? {
         let object = armed.name.clone();
@@ -259,8 +263,13 @@ async fn retire(armed: Armed, seen: &HashSet<String>, cx: &Context) -> Result<bo
     Ok(retired)
 }
 
-/// Ends the scan if its object is gone; whether that freed its account.
-async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bool, Error> {
+/// Ends the scan if its object is gone, and notes where; whether that freed its account.
+async fn settle(
+    entry: Entry,
+    seen: &HashSet<String>,
+    ended: &mut BTreeSet<String>,
+    cx: &Context,
+) -> Result<bool, Error> {
     let Entry { tenant, scan, name } = entry;
     if let Some(object) = scan.object
         && is_known::<Scan>(object, &name, seen, cx).await?
@@ -270,11 +279,11 @@ async fn settle(entry: Entry, seen: &HashSet<String>, cx: &Context) -> Result<bo
     tracing::warn!(%tenant, scan = %scan.id, object = %name, "ending a scan whose object is gone");
     let why = "Its Scan object is gone.";
     let mut tx = cx.store.tenant(tenant).await?;
-    scans::cancel(&mut tx, scan.id, Reason::Cancelled, why, cx.clock.now()).await?;
+    if scans::cancel(&mut tx, scan.id, Reason::Cancelled, why, cx.clock.now()).await? {
+        // Before the answer, which may be lost: nobody finds the scan again.
+        ended.insert(name.namespace);
+    }
     tx.commit().await?;
-    // One of them counts it, it may be.
-    cx.wake
-        .call_all::<ScanSchedule>(std::slice::from_ref(&name.namespace));
     if !jobs::end(cx, tenant, &scan).await? {
         return Ok(false);
     }

@@ -219,7 +219,8 @@ impl ScanSchedule {
             scanner_args,
             generation: self.metadata.generation.unwrap_or(0),
             undecided_since: schedule.undecided_since(now),
-            created: created.unwrap_or(now),
+            // The API server's clock may be ahead too.
+            created: created.map_or(now, |created| created.min(now)),
         })
     }
 

@@ -1,8 +1,7 @@
 //! Time and fresh ids, given as parameters so that tests can set them.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -15,12 +14,18 @@ pub trait Clock: Send + Sync {
     fn uuid7(&self) -> Uuid;
     /// A number drawn evenly from 0.0 (inclusive) to 1.0 (exclusive), for jitter.
     fn jitter(&self) -> f64;
+    /// Time that passed since some moment, which no setting of the clock changes; while the machine
+    /// sleeps it may stand still.
+    fn passed(&self) -> Duration;
     /// By how much this clock is ahead of another, which was asked just now and showed `theirs`;
     /// negative where it is behind. The answer `took` so long.
     fn compare(&self, theirs: Timestamp, took: Duration) -> SignedDuration {
-        let half = SignedDuration::try_from(took / 2).unwrap_or_default();
-        self.now().duration_since(theirs) - half
+        self.now().duration_since(later(theirs, took / 2))
     }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// The machine's clock and random numbers.
@@ -43,51 +48,80 @@ impl Clock for SystemClock {
     fn jitter(&self) -> f64 {
         rand::random_range(0.0..1.0)
     }
+
+    fn passed(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGAN.elapsed()
+    }
 }
 
 /// A clock that stands still until it is moved; its ids differ by a counter.
 #[derive(Debug)]
 pub struct ManualClock {
-    state: Mutex<(Timestamp, u64)>,
+    state: Mutex<Manual>,
+}
+
+#[derive(Debug)]
+struct Manual {
+    now: Timestamp,
+    ids: u64,
+    passed: Duration,
 }
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            state: Mutex::new((now, 0)),
+            state: Mutex::new(Manual {
+                now,
+                ids: 0,
+                passed: Duration::ZERO,
+            }),
         }
     }
 
     /// Sets the time shown from here on.
     pub fn set(&self, now: Timestamp) {
-        self.lock().0 = now;
+        self.lock().now = now;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Timestamp, u64)> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        let mut state = self.lock();
+        state.now = later(state.now, time);
+        state.passed += time;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Manual> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.lock().0
+        self.lock().now
     }
 
     fn uuid7(&self) -> Uuid {
         let mut state = self.lock();
-        state.1 += 1;
-        let millis = u64::try_from(state.0.as_millisecond()).unwrap_or(0);
-        let mut random = [0_u8; 10];
-        random[2..].copy_from_slice(&state.1.to_be_bytes());
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        state.ids += 1;
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&state.ids.to_be_bytes());
+        uuid7(state.now, &random)
     }
 
     fn jitter(&self) -> f64 {
         0.5
     }
+
+    fn passed(&self) -> Duration {
+        self.lock().passed
+    }
+}
+
+fn uuid7(now: Timestamp, random: &[u8; 10]) -> Uuid {
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid()
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -103,6 +137,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
         (**self).jitter()
     }
 
+    fn passed(&self) -> Duration {
+        (**self).passed()
+    }
+
     fn compare(&self, theirs: Timestamp, took: Duration) -> SignedDuration {
         (**self).compare(theirs, took)
     }
@@ -112,14 +150,15 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// same servers for theirs differ by milliseconds.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// A clock that is not believed alone: where it was ahead when it was last compared with another, it
-/// shows the time of that. What is decided of a time stays decided, so a machine that is a year ahead for a
-/// minute would otherwise stop every schedule for a year.
+/// A clock that is not believed alone: once it was compared with another, it shows no later time than
+/// that one does by now, but for [`TOLERANCE`], even if it is set to another year in between. What is
+/// decided of a time stays decided, so a machine that is a year ahead for a minute would otherwise
+/// stop every schedule for a year.
 #[derive(Debug, Default)]
 pub struct CheckedClock<C> {
     inner: C,
-    /// Milliseconds by which it is ahead.
-    ahead: AtomicI64,
+    /// What the other clock showed, and when.
+    shown: Mutex<Option<(Timestamp, Duration)>>,
 }
 
 impl<C: Clock> CheckedClock<C> {
@@ -127,45 +166,49 @@ impl<C: Clock> CheckedClock<C> {
     pub const fn new(inner: C) -> Self {
         Self {
             inner,
-            ahead: AtomicI64::new(0),
+            shown: Mutex::new(None),
         }
     }
 
-    fn ahead(&self) -> SignedDuration {
-        SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed))
+    fn shown(&self) -> MutexGuard<'_, Option<(Timestamp, Duration)>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the other clock shows by now, if this machine's is ahead of it.
+    fn corrected(&self) -> Option<Timestamp> {
+        let (theirs, at) = (*self.shown())?;
+        let theirs = later(theirs, self.inner.passed().saturating_sub(at));
+        let ahead = self.inner.now().duration_since(theirs);
+        (ahead > TOLERANCE).then_some(theirs)
     }
 }
 
 impl<C: Clock> Clock for CheckedClock<C> {
     fn now(&self) -> Timestamp {
-        let now = self.inner.now();
-        now.checked_sub(self.ahead()).unwrap_or(now)
+        self.corrected().unwrap_or_else(|| self.inner.now())
     }
 
     fn uuid7(&self) -> Uuid {
         let id = self.inner.uuid7();
-        if self.ahead().is_zero() {
+        let Some(now) = self.corrected() else {
             return id;
-        }
-        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        };
         let mut random = [0; 10];
         random.copy_from_slice(&id.as_bytes()[6..]);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        uuid7(now, &random)
     }
 
     fn jitter(&self) -> f64 {
         self.inner.jitter()
     }
 
+    fn passed(&self) -> Duration {
+        self.inner.passed()
+    }
+
     fn compare(&self, theirs: Timestamp, took: Duration) -> SignedDuration {
-        let offset = self.inner.compare(theirs, took);
-        let ahead = if offset > TOLERANCE {
-            i64::try_from(offset.as_millis()).unwrap_or(i64::MAX)
-        } else {
-            0
-        };
-        self.ahead.store(ahead, Ordering::Relaxed);
-        offset
+        *self.shown() = Some((later(theirs, took / 2), self.inner.passed()));
+        self.inner.compare(theirs, took)
     }
 }
 
@@ -186,19 +229,22 @@ mod tests {
         let offset = clock.compare(theirs, Duration::ZERO);
         assert_eq!(offset.as_hours(), 365 * 24);
         assert_eq!(clock.now(), theirs);
-        // It goes on from there.
-        machine.set(machine.now() + SignedDuration::from_mins(3));
+        // It goes on from there, and whatever it is set to before it is compared again.
+        machine.pass(Duration::from_mins(3));
         let now = at("2026-11-27T10:03:00Z");
+        assert_eq!(clock.now(), now);
+        machine.set(at("2030-01-01T00:00:00Z"));
         assert_eq!(clock.now(), now);
         let id = clock.uuid7();
         assert_eq!(id.get_version_num(), 7);
         let (seconds, _) = id.get_timestamp().unwrap().to_unix();
         assert_eq!(i64::try_from(seconds).unwrap(), now.as_second());
         assert_ne!(id, clock.uuid7());
-        // Put right, it is believed again.
-        machine.set(now);
-        assert!(clock.compare(now, Duration::ZERO).is_zero());
-        assert_eq!(clock.now(), now);
+        // Put right, it is believed at once.
+        machine.set(now - SignedDuration::from_secs(3));
+        assert_eq!(clock.now(), machine.now());
+        assert_eq!(clock.compare(now, Duration::ZERO).as_secs(), -3);
+        assert_eq!(clock.now(), machine.now());
     }
 
     #[test]

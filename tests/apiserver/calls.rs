@@ -169,6 +169,8 @@ async fn a_due_time_of_an_account_that_went_counts_as_nothing_that_is_to_come() 
     operator.deletes::<Provider>(&world.namespace, "p").await;
     operator.schedules_rest(&world).await;
     assert_eq!(status(&operator, &world).await["active"], json!(0));
+    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
+    assert_eq!(operator.count(deleted).await, 1);
 
     // The same with the Scan made.
     let operator = Operator::new().await;
@@ -182,6 +184,40 @@ async fn a_due_time_of_an_account_that_went_counts_as_nothing_that_is_to_come() 
     assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
     operator.schedules_rest(&world).await;
     assert_eq!(status(&operator, &world).await["active"], json!(0));
-    let open = "schedule_slots where state = 'claimed'";
-    assert_eq!(operator.count(open).await, 0);
+    assert_eq!(operator.count(deleted).await, 1);
+}
+
+#[tokio::test]
+async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    let namespace = &world.namespace;
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    let name = operator.names::<Scan>(namespace).await.remove(0);
+    operator.deletes::<Provider>(namespace, "p").await;
+    assert_eq!(operator.count("schedule_slots").await, 0);
+    operator.follow::<Scan>(namespace, &name).await;
+    operator.provider(&world, "p", "210987654321").await;
+    operator.follow::<Scan>(namespace, &name).await;
+    let shown = operator.status::<Scan>(namespace, &name).await;
+    assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
+    assert_eq!(operator.count("scans").await, 0);
+}
+
+#[tokio::test]
+async fn a_slot_whose_scan_was_cancelled_while_nobody_could_see_to_it_is_given_up() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    let namespace = &world.namespace;
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    let name = operator.names::<Scan>(namespace).await.remove(0);
+    let cancelled = json!({ "state": "cancelled", "reason": "Cancelled" });
+    operator
+        .write_status::<Scan>(namespace, &name, cancelled)
+        .await;
+    operator.schedules_rest(&world).await;
+    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
+    assert_eq!(operator.count(deleted).await, 1);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
-use crate::api::Scan;
+use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::{Error, encoded};
@@ -13,6 +13,7 @@ use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
+use crate::domain::reason::Reason;
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
 use crate::store::scans::{self, NewScan, ScanRow};
@@ -37,8 +38,8 @@ pub(super) enum Origin {
     Slot(SlotOfScan),
     /// An annotation.
     Request(Request),
-    /// What asked for it was given up: its object was deleted, or came too late, while a call that was
-    /// under way made another.
+    /// What asked for it was given up: the first Scan of this name was deleted, or came too late, and a
+    /// call that was under way made this one.
     GivenUp,
     /// Somebody made it.
     Somebody,
@@ -101,7 +102,15 @@ impl Scan {
             }
         }
         let Some(provider) = provider else {
+            drop(tx);
             let (reason, why) = awaited(&name.namespace, &[provider_name.name], cx).await?;
+            let mut owners = self.owner_references().iter();
+            let is_schedules =
+                owners.any(|o| o.controller == Some(true) && o.kind == ScanSchedule::KIND);
+            if is_schedules && reason == Reason::ProviderNotFound {
+                // What led to it went with its account; another of that name is not what it is for.
+                return Ok(Enqueued::Never);
+            }
             let waiting = Outcome::progressing(reason, why);
             return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
         };

@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use k8s_controller::events::EventType;
 use kube::Api;
 
-use crate::api::scan::Trigger;
+use crate::api::scan::{ScanState, Trigger};
 use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::error::Error;
 use crate::controllers::make_scan::{Made, Wish, is_made_by, make};
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
-use crate::controllers::{Context, HasApi, only};
+use crate::controllers::{Context, HasApi, name_of, only};
 use crate::domain::ids::{ObjectName, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::store::TenantTx;
@@ -72,8 +72,9 @@ impl ScanSchedule {
     }
 
     /// A pass whose answer was lost made the slot's Scan. If it was queued, and the database does not
-    /// remember, that was restored to a time before: a slot that waited for its row would keep later
-    /// ones from being claimed.
+    /// remember, that was restored to a time before; if it is over and never was, it was cancelled
+    /// while nobody could see to its slot. One that waited for its row would keep later ones from being
+    /// claimed.
     async fn meet(
         &self,
         slot: &schedules::Claimed,
@@ -82,13 +83,20 @@ impl ScanSchedule {
         id: ScheduleId,
         cx: &Context,
     ) -> Result<(), Error> {
-        let was_queued = scan.status.as_ref().is_some_and(|s| s.scan_id.is_some());
-        if was_queued {
-            let mut tx = cx.store.tenant(tenant.id).await?;
-            schedules::fulfil(&mut tx, id, slot, uid_of(scan)?).await?;
-            tx.commit().await?;
+        let Some(status) = &scan.status else {
+            return Ok(());
+        };
+        let is_over = status.state.is_some_and(ScanState::is_final);
+        if status.scan_id.is_none() && !is_over {
+            return Ok(());
         }
-        Ok(())
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        if status.scan_id.is_some() {
+            schedules::fulfil(&mut tx, id, slot, uid_of(scan)?).await?;
+        } else {
+            schedules::skip(&mut tx, &name_of(scan)).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Somebody else's Scan has the slot's name. That one stays as it is and the slot is given up: one

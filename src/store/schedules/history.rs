@@ -113,10 +113,8 @@ pub async fn activity(
              (select count(*) from scans where tenant_id = $1 and schedule_id = $2
                 and (holds_account or state in ('available', 'executing'))
                 and state in ('available', 'executing'))
-             + (select count(*) from schedule_slots q
-                join providers p on p.tenant_id = q.tenant_id and p.id = q.provider_id
-                where q.tenant_id = $1 and q.schedule_id = $2 and q.state = 'claimed'
-                  and not p.is_deleted) as "active!",
+             + (select count(*) from schedule_slots where tenant_id = $1 and schedule_id = $2
+                and state = 'claimed') as "active!",
              (select max(completed_at) from scans where tenant_id = $1 and schedule_id = $2
                 and state = 'completed') as "last: jiff_sqlx::Timestamp""#,
         tx.tenant().0,

@@ -20,10 +20,17 @@ pub struct Claimed {
     pub due_at: Timestamp,
 }
 
-/// Slots claimed but not yet led to a scan's row: their `Scan` objects are (re)made.
+/// Slots claimed but not yet led to a scan's row: their `Scan` objects are (re)made. Those whose
+/// account went are given up: it may come back after months.
 pub async fn unfulfilled(tx: &mut TenantTx, id: ScheduleId) -> Result<Vec<Claimed>, StoreError> {
     let rows = sqlx::query!(
-        r#"select s.provider_id, p.name as provider_name, s.scan_name as "scan_name!",
+        r#"with gone as (
+             update schedule_slots s set state = 'skipped', reason = 'Deleted'
+             from providers p
+             where s.tenant_id = $1 and s.schedule_id = $2 and s.state = 'claimed'
+               and p.tenant_id = s.tenant_id and p.id = s.provider_id and p.is_deleted
+           )
+           select s.provider_id, p.name as provider_name, s.scan_name as "scan_name!",
              s.due_at as "due_at: jiff_sqlx::Timestamp"
            from schedule_slots s
            join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id and not p.is_deleted
