@@ -198,7 +198,10 @@ async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name
     operator.deletes::<Provider>(namespace, "p").await;
     assert_eq!(operator.count("schedule_slots").await, 0);
     operator.follow::<Scan>(namespace, &name).await;
-    operator.provider(&world, "p", "210987654321").await;
+    operator
+        .apply::<Provider>(namespace, "p", aws("210987654321", "p-keys"))
+        .await;
+    operator.follow::<Provider>(namespace, "p").await;
     operator.follow::<Scan>(namespace, &name).await;
     let shown = operator.status::<Scan>(namespace, &name).await;
     assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
