@@ -107,6 +107,7 @@ impl Reconcile for ScanSchedule {
             let next = due::settle(cx, tenant.id, id, rests).await?;
             let mut tx = cx.store.tenant(tenant.id).await?;
             claimed = schedules::unfulfilled(&mut tx, id).await?;
+            tx.commit().await?;
             next
         };
         self.make_scans(&name, claimed, &tenant, id, cx).await?;

@@ -10,8 +10,14 @@ use uuid::Uuid;
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
-    /// A new `UUIDv7` of the present moment.
-    fn uuid7(&self) -> Uuid;
+    /// Bytes that nobody was given before.
+    fn random(&self) -> [u8; 10];
+    /// A new `UUIDv7` of the present moment. (`Uuid::now_v7` remembers the latest moment it was called
+    /// at, and keeps to it when the clock is put right.)
+    fn uuid7(&self) -> Uuid {
+        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.random()).into_uuid()
+    }
     /// A number drawn evenly from 0.0 (inclusive) to 1.0 (exclusive), for jitter.
     fn jitter(&self) -> f64;
     /// Time that passed since some moment, which no setting of the clock changes; while the machine
@@ -41,8 +47,8 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    fn uuid7(&self) -> Uuid {
-        Uuid::now_v7()
+    fn random(&self) -> [u8; 10] {
+        rand::random()
     }
 
     fn jitter(&self) -> f64 {
@@ -102,12 +108,12 @@ impl Clock for ManualClock {
         self.lock().now
     }
 
-    fn uuid7(&self) -> Uuid {
+    fn random(&self) -> [u8; 10] {
         let mut state = self.lock();
         state.ids += 1;
         let mut random = [0; 10];
         random[2..].copy_from_slice(&state.ids.to_be_bytes());
-        uuid7(state.now, &random)
+        random
     }
 
     fn jitter(&self) -> f64 {
@@ -119,18 +125,13 @@ impl Clock for ManualClock {
     }
 }
 
-fn uuid7(now: Timestamp, random: &[u8; 10]) -> Uuid {
-    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid()
-}
-
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
     }
 
-    fn uuid7(&self) -> Uuid {
-        (**self).uuid7()
+    fn random(&self) -> [u8; 10] {
+        (**self).random()
     }
 
     fn jitter(&self) -> f64 {
@@ -188,14 +189,8 @@ impl<C: Clock> Clock for CheckedClock<C> {
         self.corrected().unwrap_or_else(|| self.inner.now())
     }
 
-    fn uuid7(&self) -> Uuid {
-        let id = self.inner.uuid7();
-        let Some(now) = self.corrected() else {
-            return id;
-        };
-        let mut random = [0; 10];
-        random.copy_from_slice(&id.as_bytes()[6..]);
-        uuid7(now, &random)
+    fn random(&self) -> [u8; 10] {
+        self.inner.random()
     }
 
     fn jitter(&self) -> f64 {
@@ -245,6 +240,20 @@ mod tests {
         assert_eq!(clock.now(), machine.now());
         assert_eq!(clock.compare(now, Duration::ZERO).as_secs(), -3);
         assert_eq!(clock.now(), machine.now());
+    }
+
+    #[test]
+    fn an_id_is_of_the_moment_that_the_clock_shows() {
+        let clock = CheckedClock::new(SystemClock);
+        let now = clock.now();
+        clock.compare(now - SignedDuration::from_hours(24), Duration::ZERO);
+        let ids = [clock.uuid7(), SystemClock.uuid7()];
+        let moment = |id: Uuid| i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap();
+        let [corrected, right] = ids.map(moment);
+        assert!((-60..60).contains(&(right - now.as_second())));
+        assert!((-60..60).contains(&(corrected + 24 * 3600 - now.as_second())));
+        clock.compare(clock.inner.now(), Duration::ZERO);
+        assert!((-60..60).contains(&(moment(clock.uuid7()) - now.as_second())));
     }
 
     #[test]
