@@ -151,7 +151,7 @@ async fn load(tenant: TenantId, object: ObjectUid, cx: &Context) -> Result<Optio
 }
 
 /// Whether the status says how the scan went.
-fn is_over(status: &ScanStatus) -> bool {
+pub(super) fn is_over(status: &ScanStatus) -> bool {
     status.state.is_some_and(ScanState::is_final)
 }
 

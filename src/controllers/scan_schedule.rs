@@ -46,16 +46,17 @@ impl Reconcile for ScanSchedule {
             }
         };
         let id = cx.installation.schedule(&name);
-        // Before anything is stored: what cannot be read is refused. The anchor does not matter here.
+        let mut tx = cx.store.tenant(tenant.id).await?;
+        let now = clock::agreed(cx, tx.time()).await?;
+        // Before anything is stored: what cannot be read is refused.
         let least = cx.config.schedules.minimum_interval;
-        let times = self.times(id, cx.clock.now());
+        let times = self.times(id, now);
         let mut violations = match &times {
             Ok(schedule) => schedule.check_frequency(least).err().into_iter().collect(),
             Err(violations) => violations.clone(),
         };
         violations.extend(launch::excessive(self.spec.scan.as_ref(), &tenant, cx));
         if !violations.is_empty() {
-            let mut tx = cx.store.tenant(tenant.id).await?;
             let generation = self.metadata.generation.unwrap_or(0);
             schedules::disarm(&mut tx, id, uid_of(self)?, generation).await?;
             tx.commit().await?;
@@ -65,12 +66,10 @@ impl Reconcile for ScanSchedule {
                 .map_or(Reason::InvalidSpec, Violation::reason);
             return Ok(Outcome::stalled(reason, sentences(&violations)));
         }
+        let schedule = times.map_err(Error::Invalid)?;
+        let record = self.record(&name, &schedule, now)?;
         let rests = self.spec.suspend || tenant.spec.suspend;
 
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let now = clock::agreed(cx, tx.time()).await?;
-        let schedule = self.times(id, now).map_err(Error::Invalid)?;
-        let record = self.record(&name, &schedule, now)?;
         let before = schedules::remembered(&mut tx, id).await?;
         let changed = |before: &Remembered| {
             before.object == Some(record.object) && before.times != record.times()

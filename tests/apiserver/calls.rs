@@ -17,6 +17,19 @@ use crate::support::faults::Fault;
 use crate::support::operator::{ACCOUNT, Operator, Placed as _, World, aws};
 
 const QUARTER: i64 = 900;
+/// Due times whose Scan is not to be made any more.
+const GIVEN_UP: &str = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
+
+/// A schedule with one Provider, and the Scan of its due time, not queued yet.
+async fn made(operator: &Operator) -> (World, String) {
+    let world = scheduled(operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
+    operator.wait(QUARTER);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    let name = operator.names::<Scan>(&world.namespace).await.remove(0);
+    (world, name)
+}
 
 /// The names called so far.
 async fn called<K: kube::Resource<DynamicType = ()> + 'static>(
@@ -125,17 +138,12 @@ async fn what_a_lagging_pass_was_content_with_is_looked_at_when_it_is_shown() {
 #[tokio::test]
 async fn a_scan_of_a_slot_that_was_given_up_is_not_run() {
     let operator = Operator::new().await;
-    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
-    operator.wait(QUARTER);
+    let (world, name) = made(&operator).await;
     let namespace = &world.namespace;
-    operator.pass::<ScanSchedule>(namespace, "nightly").await;
-    let name = operator.names::<Scan>(namespace).await.remove(0);
     let scans = Scan::typed(&operator.client, namespace);
-    let made = scans.get(&name).await.unwrap();
+    let mut again = scans.get(&name).await.unwrap();
     operator.deletes::<Scan>(namespace, &name).await;
-    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
-    assert_eq!(operator.count(deleted).await, 1);
-    let mut again = made.clone();
+    assert_eq!(operator.count(GIVEN_UP).await, 1);
     (again.metadata.resource_version, again.metadata.uid) = (None, None);
     again.status = None;
     scans.create(&PostParams::default(), &again).await.unwrap();
@@ -172,8 +180,7 @@ async fn a_due_time_of_an_account_that_went_counts_as_nothing_that_is_to_come() 
     operator.deletes::<Provider>(&world.namespace, "p").await;
     operator.schedules_rest(&world).await;
     assert_eq!(status(&operator, &world).await["active"], json!(0));
-    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
-    assert_eq!(operator.count(deleted).await, 1);
+    assert_eq!(operator.count(GIVEN_UP).await, 1);
 
     // The same with the Scan made.
     let operator = Operator::new().await;
@@ -187,17 +194,14 @@ async fn a_due_time_of_an_account_that_went_counts_as_nothing_that_is_to_come() 
     assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
     operator.schedules_rest(&world).await;
     assert_eq!(status(&operator, &world).await["active"], json!(0));
-    assert_eq!(operator.count(deleted).await, 1);
+    assert_eq!(operator.count(GIVEN_UP).await, 1);
 }
 
 #[tokio::test]
 async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name() {
     let operator = Operator::new().await;
-    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
-    operator.wait(QUARTER);
+    let (world, name) = made(&operator).await;
     let namespace = &world.namespace;
-    operator.pass::<ScanSchedule>(namespace, "nightly").await;
-    let name = operator.names::<Scan>(namespace).await.remove(0);
     operator.deletes::<Provider>(namespace, "p").await;
     assert_eq!(operator.count("schedule_slots").await, 0);
     operator.follow::<Scan>(namespace, &name).await;
@@ -214,16 +218,12 @@ async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name
 #[tokio::test]
 async fn a_slot_whose_scan_was_cancelled_while_nobody_could_see_to_it_is_given_up() {
     let operator = Operator::new().await;
-    let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
-    operator.wait(QUARTER);
+    let (world, name) = made(&operator).await;
     let namespace = &world.namespace;
-    operator.pass::<ScanSchedule>(namespace, "nightly").await;
-    let name = operator.names::<Scan>(namespace).await.remove(0);
     let cancelled = json!({ "state": "cancelled", "reason": "Cancelled" });
     operator
         .write_status::<Scan>(namespace, &name, cancelled)
         .await;
     operator.schedules_rest(&world).await;
-    let deleted = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
-    assert_eq!(operator.count(deleted).await, 1);
+    assert_eq!(operator.count(GIVEN_UP).await, 1);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 
 use crate::api::{Kind as _, Scan, ScanSchedule};
@@ -104,9 +105,9 @@ impl Scan {
         let Some(provider) = provider else {
             drop(tx);
             let (reason, why) = awaited(&name.namespace, &[provider_name.name], cx).await?;
-            let mut owners = self.owner_references().iter();
-            let is_schedules =
-                owners.any(|o| o.controller == Some(true) && o.kind == ScanSchedule::KIND);
+            let is_schedules = self
+                .controller()
+                .is_some_and(|owner| owner.kind == ScanSchedule::KIND);
             if is_schedules && reason == Reason::ProviderNotFound {
                 // What led to it went with its account; another of that name is not what it is for.
                 return Ok(Enqueued::Never);
@@ -179,8 +180,7 @@ impl Scan {
         {
             return Ok(Origin::Request(request));
         }
-        let mut owners = self.owner_references().iter();
-        if let Some(owner) = owners.find(|o| o.controller == Some(true))
+        if let Some(owner) = self.controller()
             && let Ok(object) = owner.uid.parse().map(ObjectUid)
             && (requests::gave_up(tx, name, object).await?
                 || schedules::gave_up(
@@ -194,5 +194,11 @@ impl Scan {
             return Ok(Origin::GivenUp);
         }
         Ok(Origin::Somebody)
+    }
+
+    /// The object under whose control it is.
+    fn controller(&self) -> Option<&OwnerReference> {
+        let mut owners = self.owner_references().iter();
+        owners.find(|owner| owner.controller == Some(true))
     }
 }

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use k8s_controller::events::EventType;
 use kube::Api;
 
-use crate::api::scan::{ScanState, Trigger};
+use crate::api::scan::Trigger;
 use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::error::Error;
 use crate::controllers::make_scan::{Made, Wish, is_made_by, make};
+use crate::controllers::scan::is_over;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
 use crate::controllers::{Context, HasApi, name_of, only};
@@ -86,12 +87,12 @@ impl ScanSchedule {
         let Some(status) = &scan.status else {
             return Ok(());
         };
-        let is_over = status.state.is_some_and(ScanState::is_final);
-        if status.scan_id.is_none() && !is_over {
+        let was_queued = status.scan_id.is_some();
+        if !was_queued && !is_over(status) {
             return Ok(());
         }
         let mut tx = cx.store.tenant(tenant.id).await?;
-        if status.scan_id.is_some() {
+        if was_queued {
             schedules::fulfil(&mut tx, id, slot, uid_of(scan)?).await?;
         } else {
             schedules::skip(&mut tx, &name_of(scan)).await?;
