@@ -7,6 +7,9 @@
 //!
 //! Comparing is enough: a remembered value is whole and ends by itself (a string, an object, a list),
 //! so whatever begins with its bytes at the place of a value is that value.
+//!
+//! Within raw text and what is passed over, bytes that are no UTF-8 are not found here: whoever reads
+//! looks at all of [`Memory::fresh`] before anything is kept.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,7 +25,7 @@ use serde_json::value::RawValue;
 /// How [`Raw`] asks a deserializer for the text of a value.
 const RAW: &str = "prowler-operator raw value";
 
-/// The text of a value, as it stands in the file.
+/// The text of a value, as it stands in the file; UTF-8 only once its record was found sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Raw<'a>(pub(super) &'a [u8]);
 
@@ -315,8 +318,11 @@ struct Items<'j, 'de, 'm> {
 }
 
 impl Items<'_, '_, '_> {
-    /// Goes to the next one; false at the end.
+    /// Goes to the next one; false at the end, however often it is asked.
     fn advance(&mut self, close: u8) -> Result<bool, Stop> {
+        if self.ended {
+            return Ok(false);
+        }
         let next = self.json.peek()?;
         if next == close {
             self.json.at += 1;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::record::Record;
+use super::super::text::{flaw, is_plain};
 use super::*;
 
 const RECORD: &str = r#"{
@@ -105,6 +106,7 @@ fn what_is_no_json_is_none_here_either() {
         "{\"resources\": [{},]}",
         "{\"resources\": [,]}",
         "{\"resources\": [{} {}]}",
+        "{\"resources\": []{}]}",
         "{\"status\": \"a\", \"status\": \"b\"}",
         "{\"risk_details\": [}",
     ] {
@@ -114,8 +116,16 @@ fn what_is_no_json_is_none_here_either() {
     }
 }
 
+/// A second's worth; with `SOAK=1` some minutes'.
+fn cases() -> u32 {
+    match std::env::var_os("SOAK") {
+        Some(_) => 1_000_000,
+        None => 2_000,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
     #[test]
     fn whatever_is_changed_in_a_record_it_is_read_as_serde_json_does(
         changes in proptest::collection::vec((0..RECORD.len(), 0_usize..4, prop_oneof![
@@ -130,7 +140,13 @@ proptest! {
         }
         let mut memory = if known { memory(RECORD) } else { Memory::default() };
         let (ours, theirs) = (read(&mut memory, &bytes), reference(&bytes));
+        // Raw text is not looked into here: what no record may hold, its reader finds.
+        let ours = ours.ok().filter(|(_, length)| {
+            let record = &bytes[..*length];
+            memory.fresh(record).all(is_plain) || flaw(record).is_none()
+        });
+        let theirs = theirs.ok().filter(|(_, length)| flaw(&bytes[..*length]).is_none());
         // Where both refuse it, either may be first to see that the end is missing.
-        prop_assert!(ours == theirs || ours.is_err() && theirs.is_err(), "{:?} {:?}", ours, theirs);
+        prop_assert_eq!(ours, theirs);
     }
 }

@@ -145,13 +145,15 @@ fn a_broken_element_does_not_cost_the_others() {
 #[test]
 fn a_record_that_holds_what_none_may_is_named_and_costs_no_other() {
     let uid = |uid: &[u8]| [b"{\"finding_info\": {\"uid\": \"", uid, b"\"}}"].concat();
+    let raw = b"{\"finding_info\": {\"title\": \"a\xffb\"}}".to_vec();
     let ignored = |value: &str| format!("{{\"unread\": {value}}}").into_bytes();
     for (bad, reason) in [
         (uid(b"a\xffb"), "bytes that are no UTF-8 at its byte 27"),
         (uid(b"a\0b"), "a NUL character at its byte 27"),
         (uid(b"\\u0000"), "a NUL character at its byte 26"),
         (uid(b"\\ud800"), "half of a surrogate pair at its byte 26"),
-        // Also where this version does not look.
+        // Also where nothing has looked yet, and where this version does not look at all.
+        (raw, "bytes that are no UTF-8 at its byte 29"),
         (ignored("[\"\\u0000\"]"), "a NUL character at its byte 13"),
         (ignored("-1e999"), "a number out of range at its byte 11"),
     ] {
