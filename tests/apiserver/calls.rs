@@ -205,14 +205,32 @@ async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name
     operator.deletes::<Provider>(namespace, "p").await;
     assert_eq!(operator.count("schedule_slots").await, 0);
     operator.follow::<Scan>(namespace, &name).await;
-    operator
-        .apply::<Provider>(namespace, "p", aws("210987654321", "p-keys"))
-        .await;
-    operator.follow::<Provider>(namespace, "p").await;
+    replaces(&operator, namespace).await;
     operator.follow::<Scan>(namespace, &name).await;
     let shown = operator.status::<Scan>(namespace, &name).await;
     assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
     assert_eq!(operator.count("scans").await, 0);
+
+    // The same where its pass comes only when the other one is there.
+    let operator = Operator::new().await;
+    let (world, name) = made(&operator).await;
+    let namespace = &world.namespace;
+    operator.deletes::<Provider>(namespace, "p").await;
+    replaces(&operator, namespace).await;
+    operator.follow::<Scan>(namespace, &name).await;
+    let shown = operator.status::<Scan>(namespace, &name).await;
+    assert_eq!(shown["reason"], json!("ProviderDeleted"), "{shown:#}");
+    assert_eq!(operator.count("scans").await, 0);
+}
+
+/// A Provider of the same name for another account, made at a later second: the API server's times
+/// know no less.
+async fn replaces(operator: &Operator, namespace: &str) {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    operator
+        .apply::<Provider>(namespace, "p", aws("210987654321", "p-keys"))
+        .await;
+    operator.follow::<Provider>(namespace, "p").await;
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt as _;
+use kube::{Api, ResourceExt as _};
 
-use crate::api::{Kind as _, Scan, ScanSchedule};
+use crate::api::{Kind as _, Provider, Scan, ScanSchedule};
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::{Error, encoded};
@@ -14,7 +14,6 @@ use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::{Context, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
-use crate::domain::reason::Reason;
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
 use crate::store::scans::{self, NewScan, ScanRow};
@@ -93,6 +92,15 @@ impl Scan {
             Origin::Slot(slot) => (Some(slot), Some(slot.provider)),
             Origin::Request(request) => (None, Some(request.provider)),
             Origin::GivenUp => return Ok(Enqueued::GivenUp),
+            Origin::Somebody if self.is_schedules() => {
+                // Rare; nothing is held meanwhile.
+                drop(tx);
+                if self.has_outlived(&provider_name, cx).await? {
+                    return Ok(Enqueued::Never);
+                }
+                tx = cx.store.tenant(tenant.id).await?;
+                (None, providers::by_name(&mut tx, &provider_name).await?)
+            }
             Origin::Somebody => (None, providers::by_name(&mut tx, &provider_name).await?),
         };
         if slot.is_none() {
@@ -105,13 +113,6 @@ impl Scan {
         let Some(provider) = provider else {
             drop(tx);
             let (reason, why) = awaited(&name.namespace, &[provider_name.name], cx).await?;
-            let is_schedules = self
-                .controller()
-                .is_some_and(|owner| owner.kind == ScanSchedule::KIND);
-            if is_schedules && reason == Reason::ProviderNotFound {
-                // What led to it went with its account; another of that name is not what it is for.
-                return Ok(Enqueued::Never);
-            }
             let waiting = Outcome::progressing(reason, why);
             return Ok(Enqueued::Waits(waiting.again_in(Duration::from_secs(30))));
         };
@@ -194,6 +195,24 @@ impl Scan {
             return Ok(Origin::GivenUp);
         }
         Ok(Origin::Somebody)
+    }
+
+    fn is_schedules(&self) -> bool {
+        self.controller()
+            .is_some_and(|owner| owner.kind == ScanSchedule::KIND)
+    }
+
+    /// Whether the Provider that it was made for is gone, or going: a schedule makes a Scan for an
+    /// account that is there, so what bears the name and came later is another.
+    async fn has_outlived(&self, provider: &ObjectName, cx: &Context) -> Result<bool, Error> {
+        let api = Api::<Provider>::namespaced(cx.client.clone(), &provider.namespace);
+        Ok(match api.get_metadata_opt(&provider.name).await? {
+            Some(live) => {
+                live.metadata.deletion_timestamp.is_some()
+                    || live.creation_timestamp() > self.creation_timestamp()
+            }
+            None => true,
+        })
     }
 
     /// The object under whose control it is.
