@@ -191,7 +191,8 @@ async fn whatever_comes_and_ends_the_right_ones_are_let_in_and_no_more() {
     let mut rng = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     let (mut steps, mut let_in) = (0, 0);
-    while begun.elapsed() < Duration::from_secs(10) {
+    // Also on a busy machine it looks at some.
+    while begun.elapsed() < Duration::from_secs(10) || steps <= 100 || let_in <= 50 {
         let with_kinds = rng.random_bool(0.5);
         let kinds: &[_] = if with_kinds {
             &[("aws", 2), ("gcp", 1)]
@@ -236,7 +237,7 @@ async fn whatever_comes_and_ends_the_right_ones_are_let_in_and_no_more() {
         }
         drop(queue.db);
     }
-    assert!(steps > 100 && let_in > 50, "{steps} steps, {let_in} let in");
+    println!("{steps} steps, {let_in} let in");
 }
 
 #[tokio::test]
