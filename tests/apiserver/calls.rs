@@ -7,12 +7,16 @@ use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
 use kube::ResourceExt as _;
 use kube::api::PostParams;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::Event;
 use prowler_operator::api::{Provider, Scan, ScanSchedule};
+use prowler_operator::controllers::ledger::Ledger;
+use prowler_operator::controllers::wake::Wakes;
 use prowler_operator::controllers::{admission, driver, due};
+use prowler_operator::metrics::queue::Repair;
 use serde_json::json;
 
-use super::schedules::{scheduled, status};
+use super::schedules::{later, scheduled, status};
 use crate::support::faults::Fault;
 use crate::support::operator::{ACCOUNT, Operator, Placed as _, World, aws};
 
@@ -44,34 +48,16 @@ async fn called<K: kube::Resource<DynamicType = ()> + 'static>(
     names
 }
 
-/// Whether the fault hit a commit. Those before it were taken back.
-fn hit_the_commit(operator: &Operator) -> bool {
-    let fired = operator.sql.fired().unwrap();
-    operator.sql.reset();
-    fired.to_lowercase().contains("commit")
-}
-
 #[tokio::test]
 async fn a_claim_whose_answer_is_lost_is_seen_to() {
     let operator = Operator::new().await;
     let world = scheduled(&operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
     operator.wait(QUARTER);
-    let mut n = 1;
-    loop {
-        let calls = operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0);
-        let mut calls = Box::pin(calls);
-        operator.sql.arm(n, Fault::Lose);
-        if due::claim(&operator.cx).await.is_ok() {
-            // The session before has not ended yet, and holds the row.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        }
-        if hit_the_commit(&operator) {
-            assert_eq!(called(&mut calls).await, ["nightly"]);
-            break;
-        }
-        n += 1;
-    }
+    let mut calls = Box::pin(operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0));
+    operator.sql.arm_commit(1, Fault::Lose);
+    due::claim(&operator.cx).await.unwrap_err();
+    operator.sql.reset();
+    assert_eq!(called(&mut calls).await, ["nightly"]);
     let claimed = "schedule_slots where state = 'claimed'";
     assert_eq!(operator.count(claimed).await, 1);
     operator.schedules_rest(&world).await;
@@ -89,15 +75,12 @@ async fn an_admission_whose_answer_is_lost_is_seen_to() {
     operator.scan(&world, "waits", "p").await;
     let cx = &operator.cx;
     let executing = "scans where state = 'executing'";
-    let mut n = 1;
-    while operator.count(executing).await < 2 {
-        operator.sql.arm(n, Fault::Lose);
-        if admission::turn(cx, true).await.is_err() && !hit_the_commit(&operator) {
-            n += 1;
-            continue;
+    for n in 1.. {
+        operator.sql.arm_commit(n, Fault::Lose);
+        admission::turn(cx, true).await.unwrap_err();
+        if operator.count(executing).await == 2 {
+            break;
         }
-        // Or else the session before has not ended yet, and holds the row.
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     operator.sql.reset();
     let mut calls = Box::pin(cx.wake.listen::<Scan>(mpsc::unbounded().0));
@@ -134,25 +117,119 @@ async fn what_a_lagging_pass_was_content_with_is_looked_at_when_it_is_shown() {
     assert!(!operator.cx.echoes.is_own(&now), "else it said so for ever");
 }
 
+#[tokio::test]
+async fn whose_scan_is_given_up_hears_of_it_though_the_answer_is_lost() {
+    let operator = Operator::new().await;
+    let (world, name) = made(&operator).await;
+    let cancel = json!({ "spec": { "cancel": true } });
+    operator
+        .patch::<Scan>(&world.namespace, &name, cancel)
+        .await;
+    let is_done = async || operator.count(GIVEN_UP).await == 1;
+    let heard = lost_in_the_pass_of::<ScanSchedule>(&operator, &world, &name, is_done).await;
+    assert_eq!(heard, ["nightly"]);
+}
+
+#[tokio::test]
+async fn whom_a_scan_replaces_hears_of_it_though_the_answer_is_lost() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *", "concurrencyPolicy": "Replace" });
+    let world = scheduled(&operator, &["p"], spec).await;
+    let namespace = &world.namespace;
+    later(&operator, &world, QUARTER).await;
+    let old = operator.names::<Scan>(namespace).await.remove(0);
+    operator.wait(QUARTER);
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    let mut new = operator.names::<Scan>(namespace).await;
+    new.retain(|name| *name != old);
+    let is_done = async || operator.count("scans").await == 2;
+    let heard = lost_in_the_pass_of::<Scan>(&operator, &world, &new[0], is_done).await;
+    assert_eq!(heard, [old]);
+}
+
+/// Passes over a Scan, each with the answer to another commit lost, until one has done it all the
+/// same; whom that one called.
+async fn lost_in_the_pass_of<K: Wakes>(
+    operator: &Operator,
+    world: &World,
+    name: &str,
+    is_done: impl AsyncFn() -> bool,
+) -> Vec<String> {
+    for n in 1.. {
+        let calls = operator.cx.wake.listen::<K>(mpsc::unbounded().0);
+        operator.sql.arm_commit(n, Fault::Lose);
+        operator.pass::<Scan>(&world.namespace, name).await;
+        assert!(operator.sql.fired().is_some(), "none was lost");
+        operator.sql.reset();
+        if is_done().await {
+            return called(&mut Box::pin(calls)).await;
+        }
+    }
+    unreachable!()
+}
+
+/// As the watch shows it.
+#[tokio::test]
+async fn a_schedule_hears_of_its_scan_that_the_ledger_ended() {
+    let operator = Operator::new().await;
+    let (world, name) = made(&operator).await;
+    operator.follow::<Scan>(&world.namespace, &name).await;
+    let schedule = ScanSchedule::guarded(&operator.client, &world.namespace);
+    let (reader, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Apply(schedule.get("nightly").await.unwrap()));
+    operator.cx.wake.remember::<ScanSchedule>(reader);
+    operator.vanishes::<Scan>(&world.namespace, &name).await;
+    operator
+        .change("update scans set updated_at = now() - interval '6 minutes'")
+        .await;
+    let calls = operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0);
+    let repairs = Ledger::default().recount(&operator.cx).await.unwrap();
+    assert_eq!(repairs, [Repair::ScanWithoutObject]);
+    assert_eq!(called(&mut Box::pin(calls)).await, ["nightly"]);
+}
+
 /// The pass was making Scans when one of them was deleted, and makes it again.
+async fn is_made_again_and_not_run(operator: &Operator, namespace: &str, name: &str) {
+    let scans = Scan::typed(&operator.client, namespace);
+    let mut again = scans.get(name).await.unwrap();
+    operator.deletes::<Scan>(namespace, name).await;
+    (again.metadata.resource_version, again.metadata.uid) = (None, None);
+    again.status = None;
+    scans.create(&PostParams::default(), &again).await.unwrap();
+    operator.follow::<Scan>(namespace, name).await;
+    assert_eq!(operator.count("scans").await, 0);
+    let shown = operator.status::<Scan>(namespace, name).await;
+    assert_eq!(shown["state"], json!("cancelled"), "{shown:#}");
+    let message = operator.message::<Scan>(namespace, name).await;
+    assert!(message.contains("was given up"), "{message}");
+}
+
+#[tokio::test]
+async fn a_scan_that_was_asked_for_and_given_up_is_not_run() {
+    let operator = Operator::new().await;
+    let world = scheduled(&operator, &["p"], json!({ "schedule": "0 0 1 1 *" })).await;
+    let namespace = &world.namespace;
+    let asks = json!({ "metadata": { "annotations": { "prowler-operator.dev/scan-now": "one" } } });
+    operator
+        .patch::<ScanSchedule>(namespace, "nightly", asks)
+        .await;
+    // Made, and not known to be: what is, nobody makes again.
+    operator.api.arm(1, Fault::Lose);
+    operator.pass::<ScanSchedule>(namespace, "nightly").await;
+    assert!(operator.api.fired().unwrap().contains("/prowlerscans"));
+    operator.api.reset();
+    let name = operator.names::<Scan>(namespace).await.remove(0);
+    is_made_again_and_not_run(&operator, namespace, &name).await;
+    let given_up = "requested_scans where state = 'skipped'";
+    assert_eq!(operator.count(given_up).await, 1);
+}
+
 #[tokio::test]
 async fn a_scan_of_a_slot_that_was_given_up_is_not_run() {
     let operator = Operator::new().await;
     let (world, name) = made(&operator).await;
-    let namespace = &world.namespace;
-    let scans = Scan::typed(&operator.client, namespace);
-    let mut again = scans.get(&name).await.unwrap();
-    operator.deletes::<Scan>(namespace, &name).await;
+    is_made_again_and_not_run(&operator, &world.namespace, &name).await;
     assert_eq!(operator.count(GIVEN_UP).await, 1);
-    (again.metadata.resource_version, again.metadata.uid) = (None, None);
-    again.status = None;
-    scans.create(&PostParams::default(), &again).await.unwrap();
-    operator.follow::<Scan>(namespace, &name).await;
-    assert_eq!(operator.count("scans").await, 0);
-    let shown = operator.status::<Scan>(namespace, &name).await;
-    assert_eq!(shown["state"], json!("cancelled"), "{shown:#}");
-    let message = operator.message::<Scan>(namespace, &name).await;
-    assert!(message.contains("was given up"), "{message}");
     // One that somebody makes is his.
     let by_hand = operator.scan(&world, "by-hand", "p").await;
     assert_eq!(by_hand.status.unwrap().reason, None);

@@ -53,6 +53,8 @@ struct State {
     calls: Vec<String>,
     changes: Vec<String>,
     armed: Option<(usize, Fault)>,
+    /// Only what ends a transaction well counts for that.
+    commits: bool,
     fired: Option<String>,
     hung: bool,
 }
@@ -62,6 +64,15 @@ impl Plan {
     pub fn arm(&self, n: usize, fault: Fault) {
         *self.state.lock().unwrap() = State {
             armed: Some((n, fault)),
+            ..State::default()
+        };
+    }
+
+    /// Begins to count anew; the `n`-th commit from here on, counted from 1, meets `fault`.
+    pub fn arm_commit(&self, n: usize, fault: Fault) {
+        *self.state.lock().unwrap() = State {
+            armed: Some((n, fault)),
+            commits: true,
             ..State::default()
         };
     }
@@ -113,14 +124,21 @@ impl Plan {
             state.changes.push(call.clone());
         }
         state.calls.push(call.clone());
-        match state.armed {
-            Some((n, fault)) if state.calls.len() == n => {
-                state.armed = None;
-                state.fired = Some(call);
-                Some(fault)
-            }
-            _ => None,
+        let (n, fault) = state.armed?;
+        let ends = |call: &&String| call.to_lowercase().starts_with("commit");
+        let counted = if !state.commits {
+            state.calls.len()
+        } else if ends(&&call) {
+            state.calls.iter().filter(ends).count()
+        } else {
+            return None;
+        };
+        if counted != n {
+            return None;
         }
+        state.armed = None;
+        state.fired = Some(call);
+        Some(fault)
     }
 }
 
