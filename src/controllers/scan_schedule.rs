@@ -116,7 +116,9 @@ impl Reconcile for ScanSchedule {
             schedule: Some(id),
             settings: self.spec.scan.clone(),
         };
-        run_now::answer(&asking, &ids, rests, status, cx).await?;
+        // Asked of nobody, a token would be used up for nothing.
+        let waits = rests || ids.is_empty();
+        run_now::answer(&asking, &ids, waits, status, cx).await?;
         let mut tx = cx.store.tenant(tenant.id).await?;
         self.describe(status, &mut tx, id, next, &chosen).await?;
         let expired = self.expired_scans(&mut tx, id).await?;

@@ -257,3 +257,21 @@ async fn what_was_asked_for_goes_with_who_asked_and_counts_in_its_history() {
     assert_eq!(operator.count("scan_requests").await, 0);
     assert_eq!(operator.count("requested_scans").await, 0);
 }
+
+#[tokio::test]
+async fn a_schedule_that_is_asked_before_its_provider_is_there_scans_it_when_it_comes() {
+    let operator = Operator::new().await;
+    let world = operator.tenant().await;
+    let spec = json!({ "schedule": "0 0 1 1 *", "providerRefs": [{ "name": "p" }] });
+    operator
+        .apply::<ScanSchedule>(&world.namespace, "nightly", spec)
+        .await;
+    annotate(&operator, &world, &[(SCAN_NOW, "one")]).await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(handled(&operator, &world).await[2], json!(null));
+    operator.provider(&world, "p", ACCOUNT).await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(handled(&operator, &world).await[2], json!("one"));
+    operator.schedules_rest(&world).await;
+    assert_eq!(scans(&operator, &world).await, 1);
+}
