@@ -137,12 +137,12 @@ pub struct ScanScheduleSpec {
     /// left out (`Forbid`), queued behind, at most one (`Allow`), or takes its place (`Replace`).
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
-    /// Seconds after its due time in which a scan may still start; later it counts as missed.
-    /// Default: no limit.
+    /// Seconds after a due time in which its scan may still be queued; later it counts as missed.
+    /// How long it then waits in line does not count. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_622_400))]
     pub starting_deadline_seconds: Option<i64>,
-    /// Nothing is started while true; what runs may end.
+    /// No due time leads to a scan while true. Scans made before stay in line or go on.
     #[serde(default)]
     pub suspend: bool,
     /// Scans start up to this many seconds after the due time, each Provider at its own.

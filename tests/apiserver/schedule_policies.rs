@@ -2,7 +2,7 @@
 //! suspension, too much history, the schedule's own end.
 
 use jiff::{SignedDuration, Timestamp};
-use prowler_operator::api::{Scan, ScanSchedule, Tenant};
+use prowler_operator::api::{Provider, Scan, ScanSchedule, Tenant};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
@@ -209,6 +209,10 @@ async fn a_claimed_due_time_whose_scan_could_not_be_made_in_time_is_missed() {
     assert_eq!(slots(&operator).await, "missed");
     assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
     assert_eq!(status(&operator, &world).await["missedCount"], json!(1));
+    let told = operator.told(&world.namespace, "nightly").await;
+    let missed = told.iter().find(|event| event.reason == "MissedSchedule");
+    let note = &missed.unwrap().note;
+    assert!(note.contains("none could be made"), "{note}");
 }
 
 #[tokio::test]
@@ -344,4 +348,46 @@ async fn a_suspended_tenant_or_schedule_is_due_at_no_time() {
     assert!(shown["missedCount"].is_null(), "{shown:#}");
     later(&operator, &world, QUARTER).await;
     assert_eq!(made(&operator, &world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_suspended_provider_is_left_out_while_the_others_are_scanned() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *", "concurrencyPolicy": "Replace" });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    let suspends = async |suspend: bool| {
+        let patch = json!({ "spec": { "suspend": suspend } });
+        operator
+            .patch::<Provider>(&world.namespace, "p", patch)
+            .await;
+        operator.follow::<Provider>(&world.namespace, "p").await;
+    };
+    let slots = async |provider: &str| {
+        let slots = format!(
+            "select string_agg(concat_ws(' ', state, s.reason, count), ', ' order by due_at)
+             from schedule_slots s join providers p on p.id = s.provider_id
+             where p.name = '{provider}'"
+        );
+        operator.sql(&slots).await
+    };
+    later(&operator, &world, QUARTER).await;
+    suspends(true).await;
+    for _ in 0..3 {
+        later(&operator, &world, QUARTER).await;
+    }
+    assert_eq!(slots("p").await, "created 1, skipped Suspended 3");
+    assert_eq!(
+        slots("q").await,
+        "created 1, created 1, created 1, created 1"
+    );
+    let shown = status(&operator, &world).await;
+    assert!(shown["skippedCount"].is_null(), "{shown:#}");
+    suspends(false).await;
+    operator.schedules_rest(&world).await;
+    assert_eq!(slots("p").await, "created 1, skipped Suspended 3");
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(
+        slots("p").await,
+        "created 1, skipped Suspended 3, created 1"
+    );
 }

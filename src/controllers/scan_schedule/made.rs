@@ -110,18 +110,33 @@ impl ScanSchedule {
         cx: &Context,
     ) -> Result<(), Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
-        let is_lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::NameTaken).await?;
+        let lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::NameTaken).await?;
         tx.commit().await?;
-        if is_lapsed {
-            let note = format!(
-                "The due time {} of Provider {} passed without a scan: its name, {}, is that of a Scan which this schedule did not make.",
-                slot.due_at, slot.provider_name, slot.scan_name
-            );
-            let reason = Reason::MissedSchedule;
-            cx.tell(self, EventType::Warning, reason, "Schedule", &note)
-                .await;
-        }
+        let why = format!(
+            "its name, {}, is that of a Scan which this schedule did not make",
+            slot.scan_name
+        );
+        self.missed(slot, lapsed, &why, cx).await;
         Ok(())
+    }
+
+    /// Tells that a claimed slot was given up, if it was.
+    async fn missed(
+        &self,
+        slot: &schedules::Claimed,
+        lapsed: Option<u64>,
+        why: &str,
+        cx: &Context,
+    ) {
+        let Some(count) = lapsed else { return };
+        cx.metrics.schedules.missed(count);
+        let note = format!(
+            "The due time {} of Provider {} passed without a scan: {why}.",
+            slot.due_at, slot.provider_name
+        );
+        let reason = Reason::MissedSchedule;
+        cx.tell(self, EventType::Warning, reason, "Schedule", &note)
+            .await;
     }
 
     /// Gives a slot up whose Scan was never made. False: it was given up.
@@ -137,8 +152,10 @@ impl ScanSchedule {
             return Ok(true);
         }
         let mut tx = cx.store.tenant(tenant.id).await?;
-        schedules::lapse(&mut tx, id, slot, GivenUp::Deadline).await?;
+        let lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::Deadline).await?;
         tx.commit().await?;
+        let why = "none could be made within startingDeadlineSeconds";
+        self.missed(slot, lapsed, why, cx).await;
         Ok(false)
     }
 

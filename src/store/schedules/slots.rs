@@ -182,14 +182,15 @@ pub enum GivenUp {
     NameTaken,
 }
 
-/// Gives up a claimed slot whose `Scan` was never made: its due time counts as missed. False: it was
-/// given up already, or its scan is queued by now.
+/// Gives up a claimed slot whose `Scan` was never made: its due time counts as missed, once, of however
+/// many accounts. How many due times count by this; `None`: it was given up already, or its scan is
+/// queued by now.
 pub async fn lapse(
     tx: &mut TenantTx,
     id: ScheduleId,
     slot: &Claimed,
     why: GivenUp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<u64>, StoreError> {
     let done = sqlx::query!(
         "update schedule_slots set state = 'missed', reason = $5
          where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
@@ -206,10 +207,9 @@ pub async fn lapse(
     .execute(tx.conn())
     .await?;
     if done.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    // A due time counts once, of however many accounts it is missed.
-    sqlx::query!(
+    let counted = sqlx::query!(
         "update schedules set missed_count = missed_count + 1, last_missed_time = $3,
            updated_at = now()
          where tenant_id = $1 and id = $2 and (last_missed_time is null or last_missed_time < $3)",
@@ -219,5 +219,5 @@ pub async fn lapse(
     )
     .execute(tx.conn())
     .await?;
-    Ok(true)
+    Ok(Some(counted.rows_affected()))
 }

@@ -51,7 +51,7 @@ pub struct Slot {
 }
 
 /// Gives every due time its row, and remembers up to where that is done. What became of those that
-/// were claimed, account by account.
+/// were claimed, account by account; of accounts that are suspended nothing.
 pub async fn record(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, StoreError> {
     lengthen(tx, verdicts).await?;
     pass_by(tx, verdicts).await?;
@@ -150,8 +150,9 @@ fn words(fate: Fate) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// Claims the due times, once for each account; those whose last scan of the schedule stands in the
-/// way are left out. An account whose last slot still waits for its `Scan` needs no other: else each
+/// Claims the due times, once for each account; those that are suspended are left out, and so are those
+/// whose last scan of the schedule stands in the way. Due times that a suspended account is left out of
+/// one after the other share a row. An account whose last slot still waits for its `Scan` needs no other: else each
 /// due time that passes while none can be made would lead to one more.
 async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, StoreError> {
     let claims: Vec<_> = verdicts
@@ -170,6 +171,7 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
     let rows = sqlx::query!(
         r#"with wanted as (
              select v.tenant_id, v.schedule_id, v.due_at, d.concurrency_policy, p.id as provider_id,
+               p.suspend as rests,
                rtrim(left(d.name, 200), '-.') || '-' || extract(epoch from v.due_at)::bigint || '-'
                  || left(encode(sha256(uuid_send(d.id) || uuid_send(p.id)), 'hex'), 16) as scan_name
              from unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
@@ -181,6 +183,15 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
                  where o.tenant_id = v.tenant_id and o.schedule_id = v.schedule_id
                    and o.provider_id = p.id and o.due_at <= v.due_at
                  order by o.due_at desc limit 1), true)
+           ), lengthened as (
+             update schedule_slots s set last_due_at = w.due_at, count = s.count + 1
+             from wanted w
+             where w.rests and s.tenant_id = w.tenant_id and s.schedule_id = w.schedule_id
+               and s.provider_id = w.provider_id and s.state = 'skipped' and s.reason = 'Suspended'
+               and s.due_at = (select max(o.due_at) from schedule_slots o
+                 where o.tenant_id = w.tenant_id and o.schedule_id = w.schedule_id
+                   and o.provider_id = w.provider_id and o.due_at <= w.due_at)
+             returning s.schedule_id, s.provider_id
            ), judged as (
              select w.*, exists (select from schedule_slots o where o.tenant_id = w.tenant_id
                  and o.schedule_id = w.schedule_id and o.provider_id = w.provider_id
@@ -191,15 +202,18 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
                    and (s.holds_account or s.state in ('available', 'executing'))
                    and (w.concurrency_policy = 'Forbid' or s.state = 'available')) as skipped
              from wanted w
+             where not exists (select from lengthened l
+               where l.schedule_id = w.schedule_id and l.provider_id = w.provider_id)
            )
            insert into schedule_slots as q (tenant_id, schedule_id, provider_id, due_at, state, reason,
              scan_name)
            select j.tenant_id, j.schedule_id, j.provider_id, j.due_at,
-             case when j.skipped then 'skipped' else 'claimed' end,
-             case when j.skipped then 'StillActive' end, j.scan_name
+             case when j.rests or j.skipped then 'skipped' else 'claimed' end,
+             case when j.rests then 'Suspended' when j.skipped then 'StillActive' end, j.scan_name
            from judged j
            on conflict do nothing
            returning q.schedule_id, q.provider_id, q.state = 'skipped' as "is_skipped!",
+             coalesce(q.reason = 'Suspended', false) as "rests!",
              q.due_at as "due_at: jiff_sqlx::Timestamp",
              (select p.name from providers p where p.tenant_id = q.tenant_id
                 and p.id = q.provider_id) as "provider_name!""#,
@@ -211,6 +225,7 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
     .await?;
     Ok(rows
         .into_iter()
+        .filter(|row| !row.rests)
         .map(|row| Slot {
             schedule: ScheduleId(row.schedule_id),
             provider: ProviderId(row.provider_id),
