@@ -16,6 +16,8 @@ use prowler_operator::controllers::{admission, driver, due};
 use prowler_operator::metrics::queue::Repair;
 use serde_json::json;
 
+use super::ledger::age;
+use super::run_now::{SCAN_NOW, annotate, rarely};
 use super::schedules::{later, scheduled, status};
 use crate::support::faults::Fault;
 use crate::support::operator::{ACCOUNT, Operator, Placed as _, World, aws};
@@ -179,9 +181,7 @@ async fn a_schedule_hears_of_its_scan_that_the_ledger_ended() {
     writer.apply_watcher_event(&Event::Apply(schedule.get("nightly").await.unwrap()));
     operator.cx.wake.remember::<ScanSchedule>(reader);
     operator.vanishes::<Scan>(&world.namespace, &name).await;
-    operator
-        .change("update scans set updated_at = now() - interval '6 minutes'")
-        .await;
+    age(&operator).await;
     let calls = operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0);
     let repairs = Ledger::default().recount(&operator.cx).await.unwrap();
     assert_eq!(repairs, [Repair::ScanWithoutObject]);
@@ -207,12 +207,9 @@ async fn is_made_again_and_not_run(operator: &Operator, namespace: &str, name: &
 #[tokio::test]
 async fn a_scan_that_was_asked_for_and_given_up_is_not_run() {
     let operator = Operator::new().await;
-    let world = scheduled(&operator, &["p"], json!({ "schedule": "0 0 1 1 *" })).await;
+    let world = rarely(&operator, &["p"]).await;
     let namespace = &world.namespace;
-    let asks = json!({ "metadata": { "annotations": { "prowler-operator.dev/scan-now": "one" } } });
-    operator
-        .patch::<ScanSchedule>(namespace, "nightly", asks)
-        .await;
+    annotate(&operator, &world, &[(SCAN_NOW, "one")]).await;
     // Made, and not known to be: what is, nobody makes again.
     operator.api.arm(1, Fault::Lose);
     operator.pass::<ScanSchedule>(namespace, "nightly").await;

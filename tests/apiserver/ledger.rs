@@ -20,7 +20,7 @@ async fn one_provider(operator: &Operator) -> World {
 }
 
 /// As if nothing had been written for longer than the recount's patience.
-async fn age(operator: &Operator) {
+pub async fn age(operator: &Operator) {
     let sql = "update scans set updated_at = now() - interval '6 minutes'";
     run(&mut operator.db.admin_conn().await, sql).await;
 }

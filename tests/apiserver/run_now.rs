@@ -10,17 +10,17 @@ use crate::support::behaviour::given;
 use crate::support::faults::Fault;
 use crate::support::operator::{ACCOUNT, Operator, World, aws};
 
-const SCAN_NOW: &str = "prowler-operator.dev/scan-now";
+pub const SCAN_NOW: &str = "prowler-operator.dev/scan-now";
 const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
 const FORCE_AT: &str = "reconcile.fluxcd.io/forceAt";
 
 /// A schedule of these Providers that is not due for a long time.
-async fn rarely(operator: &Operator, providers: &[&str]) -> World {
+pub async fn rarely(operator: &Operator, providers: &[&str]) -> World {
     let spec = json!({ "schedule": "0 0 1 1 *", "scan": { "services": ["s3"] } });
     scheduled(operator, providers, spec).await
 }
 
-async fn annotate(operator: &Operator, world: &World, pairs: &[(&str, &str)]) {
+pub async fn annotate(operator: &Operator, world: &World, pairs: &[(&str, &str)]) {
     let pairs: serde_json::Map<_, _> = pairs
         .iter()
         .map(|(key, value)| ((*key).to_owned(), json!(value)))

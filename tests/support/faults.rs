@@ -125,15 +125,9 @@ impl Plan {
         }
         state.calls.push(call.clone());
         let (n, fault) = state.armed?;
-        let ends = |call: &&String| call.to_lowercase().starts_with("commit");
-        let counted = if !state.commits {
-            state.calls.len()
-        } else if ends(&&call) {
-            state.calls.iter().filter(ends).count()
-        } else {
-            return None;
-        };
-        if counted != n {
+        let commits = state.commits;
+        let counts = |call: &&String| !commits || call.to_lowercase().starts_with("commit");
+        if !counts(&&call) || state.calls.iter().filter(counts).count() != n {
             return None;
         }
         state.armed = None;

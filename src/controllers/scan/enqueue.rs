@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 
 use crate::api::{Kind as _, Provider, Scan, ScanSchedule};
 use crate::controllers::dependencies::awaited;
@@ -12,7 +12,7 @@ use crate::controllers::error::{Error, encoded};
 use crate::controllers::run_now::is_asked_for;
 use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
-use crate::controllers::{Context, launch};
+use crate::controllers::{Context, HasApi as _, launch};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
@@ -92,16 +92,17 @@ impl Scan {
             Origin::Slot(slot) => (Some(slot), Some(slot.provider)),
             Origin::Request(request) => (None, Some(request.provider)),
             Origin::GivenUp => return Ok(Enqueued::GivenUp),
-            Origin::Somebody if self.is_schedules() => {
-                // Rare; nothing is held meanwhile.
-                drop(tx);
-                if self.has_outlived(&provider_name, cx).await? {
-                    return Ok(Enqueued::Never);
+            Origin::Somebody => {
+                if self.is_schedules() {
+                    // Rare; nothing is held meanwhile.
+                    drop(tx);
+                    if self.has_outlived(&provider_name, cx).await? {
+                        return Ok(Enqueued::Never);
+                    }
+                    tx = cx.store.tenant(tenant.id).await?;
                 }
-                tx = cx.store.tenant(tenant.id).await?;
                 (None, providers::by_name(&mut tx, &provider_name).await?)
             }
-            Origin::Somebody => (None, providers::by_name(&mut tx, &provider_name).await?),
         };
         if slot.is_none() {
             // A wish that no attempt could have is refused before it waits for its turn.
@@ -205,7 +206,7 @@ impl Scan {
     /// Whether the Provider that it was made for is gone, or going: a schedule makes a Scan for an
     /// account that is there, so what bears the name and came later is another.
     async fn has_outlived(&self, provider: &ObjectName, cx: &Context) -> Result<bool, Error> {
-        let api = Api::<Provider>::namespaced(cx.client.clone(), &provider.namespace);
+        let api = Provider::api(cx, Some(&provider.namespace));
         Ok(match api.get_metadata_opt(&provider.name).await? {
             Some(live) => {
                 live.metadata.deletion_timestamp.is_some()

@@ -66,7 +66,10 @@ impl ScanSchedule {
                         .await;
                 }
                 Made::Found(scan) => self.meet(&slot, &scan, tenant, id, cx).await?,
-                Made::Foreign => self.give_up(&slot, tenant, id, cx).await?,
+                Made::Foreign => {
+                    self.give_up(&slot, GivenUp::NameTaken, tenant, id, cx)
+                        .await?;
+                }
             }
         }
         Ok(())
@@ -100,36 +103,28 @@ impl ScanSchedule {
         Ok(tx.commit().await?)
     }
 
-    /// Somebody else's Scan has the slot's name. That one stays as it is and the slot is given up: one
-    /// that waited for ever would keep every later due time from being claimed.
+    /// Gives a slot up and tells so: that somebody else's Scan has its name, or that none could be made
+    /// in time. One that waited for ever would keep every later due time from being claimed.
     async fn give_up(
         &self,
         slot: &schedules::Claimed,
+        why: GivenUp,
         tenant: &TenantView,
         id: ScheduleId,
         cx: &Context,
     ) -> Result<(), Error> {
         let mut tx = cx.store.tenant(tenant.id).await?;
-        let lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::NameTaken).await?;
+        let lapsed = schedules::lapse(&mut tx, id, slot, why).await?;
         tx.commit().await?;
-        let why = format!(
-            "its name, {}, is that of a Scan which this schedule did not make",
-            slot.scan_name
-        );
-        self.missed(slot, lapsed, &why, cx).await;
-        Ok(())
-    }
-
-    /// Tells that a claimed slot was given up, if it was.
-    async fn missed(
-        &self,
-        slot: &schedules::Claimed,
-        lapsed: Option<u64>,
-        why: &str,
-        cx: &Context,
-    ) {
-        let Some(count) = lapsed else { return };
+        let Some(count) = lapsed else { return Ok(()) };
         cx.metrics.schedules.missed(count);
+        let why = match why {
+            GivenUp::Deadline => "none could be made within startingDeadlineSeconds".to_owned(),
+            GivenUp::NameTaken => format!(
+                "its name, {}, is that of a Scan which this schedule did not make",
+                slot.scan_name
+            ),
+        };
         let note = format!(
             "The due time {} of Provider {} passed without a scan: {why}.",
             slot.due_at, slot.provider_name
@@ -137,6 +132,7 @@ impl ScanSchedule {
         let reason = Reason::MissedSchedule;
         cx.tell(self, EventType::Warning, reason, "Schedule", &note)
             .await;
+        Ok(())
     }
 
     /// Gives a slot up whose Scan was never made. False: it was given up.
@@ -151,11 +147,8 @@ impl ScanSchedule {
         if api.get_metadata_opt(&slot.scan_name).await?.is_some() {
             return Ok(true);
         }
-        let mut tx = cx.store.tenant(tenant.id).await?;
-        let lapsed = schedules::lapse(&mut tx, id, slot, GivenUp::Deadline).await?;
-        tx.commit().await?;
-        let why = "none could be made within startingDeadlineSeconds";
-        self.missed(slot, lapsed, why, cx).await;
+        self.give_up(slot, GivenUp::Deadline, tenant, id, cx)
+            .await?;
         Ok(false)
     }
 

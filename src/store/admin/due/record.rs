@@ -152,8 +152,8 @@ fn words(fate: Fate) -> (&'static str, Option<&'static str>) {
 
 /// Claims the due times, once for each account; those that are suspended are left out, and so are those
 /// whose last scan of the schedule stands in the way. Due times that a suspended account is left out of
-/// one after the other share a row. An account whose last slot still waits for its `Scan` needs no other: else each
-/// due time that passes while none can be made would lead to one more.
+/// one after the other share a row. An account whose last slot still waits for its `Scan` needs no
+/// other: else each due time that passes while none can be made would lead to one more.
 async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, StoreError> {
     let claims: Vec<_> = verdicts
         .iter()
