@@ -126,7 +126,7 @@ fn from_driver(error: sqlx::Error) -> StoreError {
     use StoreError::{Inconsistent, Unavailable};
     match error {
         sqlx::Error::Database(error) => from_database(&*error),
-        sqlx::Error::Io(error) => Unavailable(error.kind().to_string()),
+        sqlx::Error::Io(error) => Unavailable(from_socket(&error)),
         sqlx::Error::PoolTimedOut => Unavailable("no connection became free in time".to_owned()),
         sqlx::Error::PoolClosed => Unavailable("the pool is closed".to_owned()),
         sqlx::Error::WorkerCrashed => Unavailable("the driver stopped".to_owned()),
@@ -146,6 +146,7 @@ fn from_driver(error: sqlx::Error) -> StoreError {
         }
         sqlx::Error::Encode(_) => driver("a value could not be encoded"),
         sqlx::Error::Decode(_) => driver("a value could not be decoded"),
+        sqlx::Error::Protocol(text) if text.starts_with(GREETING) => greeted(&text),
         // Protocol texts and the rest may quote what was received.
         _ => driver("the driver failed"),
     }
@@ -171,6 +172,30 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
             }
             _ => driver("the migrations could not be applied"),
         }
+    }
+}
+
+/// A kind is enough, but for TLS: which certificate is not trusted is what must be known.
+fn from_socket(error: &std::io::Error) -> String {
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => format!("no TLS connection came about: {error}"),
+        None => error.kind().to_string(),
+    }
+}
+
+/// How the driver begins when the answer to its first question, whether TLS is spoken, is no answer.
+const GREETING: &str = "unexpected response from SSLRequest: ";
+
+/// The driver takes an end for a zero. A proxy whose server is away ends what it has just accepted;
+/// a server without room for another process answers with an error at once.
+fn greeted(text: &str) -> StoreError {
+    // What follows the byte is where in the driver's code this was said.
+    let byte = text.trim_start_matches(GREETING).split_whitespace().next();
+    match byte.unwrap_or_default() {
+        "0x00" => StoreError::Unavailable("the connection ended before a server answered".into()),
+        "0x45" => StoreError::Unavailable("the server takes no connection now".into()),
+        _ => driver("what answers at its address is no Postgres server"),
     }
 }
 

@@ -5,6 +5,7 @@ use prowler_operator::store::installation::{self, Claim, Lease};
 use prowler_operator::store::tenants::{self, TenantRecord};
 use prowler_operator::store::{AdminStore, Change, Store, StoreError, partitions};
 use sqlx::AssertSqlSafe;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use crate::support::db::{self, Db, run};
@@ -273,6 +274,56 @@ async fn a_primary_that_became_read_only_and_a_full_one_are_transient() {
         .await
         .unwrap_err();
     assert!(error.is_transient(), "53300: {error:?}");
+}
+
+/// Answers every connection's first question with this, and ends it.
+async fn answering(bytes: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The driver's first question has eight bytes.
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+        }
+    });
+    format!("postgres://prowler_user:s3cret@127.0.0.1:{port}/prowler")
+}
+
+#[tokio::test]
+async fn a_greeting_that_is_none_says_whether_to_wait() {
+    for (greeting, transient, said) in [
+        // As a proxy does whose server is away.
+        (
+            &b""[..],
+            true,
+            "the connection ended before a server answered",
+        ),
+        // As Postgres does that cannot have one more process.
+        (
+            b"Ecould not fork",
+            true,
+            "the server takes no connection now",
+        ),
+        (
+            b"SHTTP/1.1 400",
+            true,
+            "no TLS connection came about: received corrupt message",
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request",
+            false,
+            "what answers at its address is no Postgres server",
+        ),
+    ] {
+        let url = answering(greeting).await;
+        let error = Store::connect("test", &db::user_args(&url))
+            .await
+            .unwrap_err();
+        assert_eq!(error.is_transient(), transient, "{error:?}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[tokio::test]
