@@ -27,6 +27,7 @@ pub mod mirrors;
 pub mod multiplex;
 pub mod mute_rule;
 pub mod network;
+mod patience;
 pub mod provider;
 pub mod provider_group;
 pub mod references;

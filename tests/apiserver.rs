@@ -96,6 +96,8 @@ mod schedules;
 mod slots;
 #[path = "apiserver/stale.rs"]
 mod stale;
+#[path = "apiserver/start.rs"]
+mod start;
 #[path = "apiserver/tenant_limits.rs"]
 mod tenant_limits;
 #[path = "apiserver/tenants.rs"]

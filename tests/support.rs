@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod db;
 pub mod etcd;
 pub mod faults;
+pub mod link;
 pub mod metrics;
 pub mod mutation;
 pub mod ocsf;

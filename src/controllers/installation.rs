@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
+use super::patience::{may_pass, patiently};
 use crate::config::controller::ControllerArgs;
 use crate::domain::ids::InstallationId;
 use crate::server::health::Readiness;
@@ -29,15 +30,20 @@ pub(super) struct Identity {
 }
 
 /// The installation's id: in the cluster's Secret and in the database, and the same in both.
+///
+/// Servers that are away are waited for; a Secret that is not there, or an id of somebody else's,
+/// ends the program with a sentence.
 pub(super) async fn identify(
     client: &Client,
     admin: &AdminStore,
     args: &ControllerArgs,
+    readiness: &Readiness,
 ) -> anyhow::Result<Identity> {
+    readiness.waiting("the API server");
     let api: Api<Secret> = Api::namespaced(client.clone(), &args.pod_namespace);
     let name = &args.installation_secret;
-    let secret = api
-        .get(name)
+    let complaint = format!("Secret {name} was not read");
+    let secret = patiently(&complaint, may_pass, || api.get(name))
         .await
         .with_context(|| format!("Secret {name} cannot be read; `bootstrap` makes it"))?;
     let uid = secret.metadata.uid.unwrap_or_default();
@@ -47,7 +53,12 @@ pub(super) async fn identify(
         .and_then(|bytes| String::from_utf8(bytes.0).ok())
         .and_then(|text| text.trim().parse().ok())
         .with_context(|| format!("Secret {name} has no key `id` with a UUID"))?;
-    match installation::claim(admin, id).await? {
+    readiness.waiting("the database");
+    let complaint = "whose the database is was not read";
+    let claim = patiently(complaint, StoreError::is_transient, || {
+        installation::claim(admin, id)
+    });
+    match claim.await? {
         Claim::Claimed => Ok(Identity {
             id,
             holder: format!("Secret {}/{name} (uid {uid})", args.pod_namespace),

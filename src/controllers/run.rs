@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::upkeep::retry;
 use super::multiplex::Multiplex;
+use super::patience::patiently;
 use super::wake::Wake;
 use super::{
     Context, Settings, admission, checks, clock, due, echoes, installation, isolation, kueue,
@@ -38,7 +38,7 @@ use crate::api::{
 };
 use crate::config::controller::ControllerArgs;
 use crate::config::file::FileConfig;
-use crate::domain::clock::{CheckedClock, Clock, SystemClock};
+use crate::domain::clock::{CheckedClock, SystemClock};
 use crate::metrics::controller::ControllerMetrics;
 use crate::metrics::database::{DATABASE, Pools};
 use crate::metrics::{self, kubernetes::KubernetesMetrics};
@@ -123,7 +123,7 @@ async fn work(
     let (store, admin) = connect(args).await?;
     store.watch(&counted.pools);
     admin.watch(&counted.pools);
-    let identity = installation::identify(&client, &admin, args).await?;
+    let identity = installation::identify(&client, &admin, args, &readiness).await?;
     let installation = identity.id;
     installation::wait_for_lease(&admin, &identity, &readiness).await;
     tokio::spawn(installation::keep_lease(admin.clone(), identity));
@@ -213,19 +213,24 @@ pub async fn lead(
     concurrency: u16,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    retry("the time of the database", || async {
-        clock::compare_now(&cx).await.map(drop)
+    // Nothing can be done without these, whatever stands in the way.
+    let always = |_: &StoreError| true;
+    patiently("the time of the database was not read", always, || {
+        clock::compare_now(&cx)
     })
-    .await;
-    retry("the claims of namespaces", || async {
-        cx.tenancy.reload(&cx.admin).await.map(drop)
+    .await?;
+    patiently("the claims of namespaces were not read", always, || {
+        cx.tenancy.reload(&cx.admin)
     })
-    .await;
-    retry("the stored providers", || cx.mirrors.load(&cx.admin)).await;
-    retry("the partitions of findings", || {
+    .await?;
+    patiently("the stored providers were not read", always, || {
+        cx.mirrors.load(&cx.admin)
+    })
+    .await?;
+    patiently("the partitions of findings were not made", always, || {
         upkeep::ensure_partitions(&cx)
     })
-    .await;
+    .await?;
 
     let (claimed, claims) = watch::channel(cx.tenancy.namespaces());
     let (listed, references_listed) = watch::channel(false);
@@ -271,23 +276,13 @@ pub async fn lead(
 /// Connects both roles. A database that is away is waited for; one that is unsafe or of
 /// another version ends the program with a sentence.
 async fn connect(args: &ControllerArgs) -> anyhow::Result<(Store, AdminStore)> {
-    let mut attempt = 0;
-    loop {
-        let connected = async {
-            let admin = AdminStore::connect("controller", &args.admin).await?;
-            let store = Store::connect("controller", &args.user).await?;
-            Ok::<_, StoreError>((store, admin))
-        };
-        match connected.await {
-            Ok(stores) => return Ok(stores),
-            Err(error) if error.is_transient() || matches!(error, StoreError::Schema(_)) => {
-                tracing::warn!(%error, "the database cannot be used yet; trying again");
-                tokio::time::sleep(super::error::backoff(attempt, SystemClock.jitter())).await;
-                attempt = (attempt + 1).min(4);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let waits = |error: &StoreError| error.is_transient() || matches!(error, StoreError::Schema(_));
+    let stores = patiently("the database cannot be used yet", waits, || async {
+        let admin = AdminStore::connect("controller", &args.admin).await?;
+        let store = Store::connect("controller", &args.user).await?;
+        Ok::<_, StoreError>((store, admin))
+    });
+    Ok(stores.await?)
 }
 
 /// Waits until every kind can be listed, which needs no right to read definitions.

@@ -6,8 +6,6 @@
 //!
 //! `CHAOS_SEED` takes a run's faults again; `SOAK=1` goes on for an hour, or for `SOAK_MINUTES`.
 
-#[path = "chaos_link.rs"]
-mod link;
 #[path = "chaos_stage.rs"]
 mod stage;
 
@@ -18,8 +16,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::sleep;
 
-use self::link::Weather;
 use self::stage::{SCHEDULES, Stage};
+use crate::support::link::Weather;
 
 /// Faults that befell, by kind.
 type Faults = BTreeMap<&'static str, u32>;
@@ -34,6 +32,8 @@ async fn rage(stage: &mut Stage, rng: &mut StdRng, time: Duration) -> Faults {
     let begun = Instant::now();
     while begun.elapsed() < time {
         sleep(Duration::from_millis(rng.random_range(300..2_500))).await;
+        // Whatever befalls them, least of all while they start.
+        stage.is_running();
         let which = rng.random_range(0..2);
         let links = &stage.links[which];
         let link = if rng.random_bool(0.5) {

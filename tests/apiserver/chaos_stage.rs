@@ -25,10 +25,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Faults;
-use super::link::Link;
 use crate::support::apiserver::ApiServer;
 use crate::support::controller;
 use crate::support::db::{Db, run};
+use crate::support::link::Link;
 
 const TENANTS: usize = 10;
 const EACH: usize = 20;
@@ -116,10 +116,9 @@ impl Stage {
         let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apiserver/chaos_pods.yaml");
         server.run_nodes(&stages);
         let (client, db) = (server.client(), Db::alone().await);
-        let postgres = port_of(&db.user_url());
         let links = [
-            Links::to(server.port(), postgres).await,
-            Links::to(server.port(), postgres).await,
+            Links::to(server.port(), db.port()).await,
+            Links::to(server.port(), db.port()).await,
         ];
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
@@ -127,12 +126,7 @@ impl Stage {
         std::fs::write(file("config.yaml"), CONFIG).unwrap();
         let kubeconfig = std::fs::read_to_string(server.kubeconfig()).unwrap();
         for (which, links) in links.iter().enumerate() {
-            let (direct, through) = (
-                format!(":{}'", server.port()),
-                format!(":{}'", links.api.port),
-            );
-            let text = kubeconfig.replace(&direct, &through);
-            assert_ne!(text, kubeconfig, "the controller goes through its link");
+            let text = links.api.instead(&kubeconfig);
             std::fs::write(file(&format!("kubeconfig-{which}")), text).unwrap();
         }
         let mut superuser = PgConnection::connect(&db.superuser_url()).await.unwrap();
@@ -251,16 +245,14 @@ impl Stage {
 
     pub fn start(&mut self, which: usize) {
         let file = |name: &str| self.dir.path().join(name);
-        let through = |url: String| {
-            let direct = format!(":{}/", port_of(&url));
-            url.replace(&direct, &format!(":{}/", self.links[which].database.port))
-        };
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log(which))
             .unwrap();
-        let (user, admin) = (through(self.db.user_url()), through(self.db.admin_url()));
+        let database = &self.links[which].database;
+        let user = database.instead(&self.db.user_url());
+        let admin = database.instead(&self.db.admin_url());
         let kubeconfig = file(&format!("kubeconfig-{which}"));
         let child = controller::command(self.dir.path(), &kubeconfig, &user, &admin)
             .env("POD_NAME", format!("controller-{which}"))
@@ -559,9 +551,4 @@ impl Stage {
             versions.insert(name, object.resource_version().unwrap_or_default());
         }
     }
-}
-
-fn port_of(url: &str) -> u16 {
-    let (_, tail) = url.split_once("@127.0.0.1:").unwrap();
-    tail.split_once('/').unwrap().0.parse().unwrap()
 }

@@ -51,6 +51,11 @@ impl Drop for Running {
 }
 
 impl Running {
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     pub fn memory(&self) -> Memory {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let mib = |which: &str| {
@@ -121,6 +126,13 @@ impl Operator {
             "scanner: {{image: '{scanner}'}}\nupload: {{image: 'localhost/operator:1'}}\n{more}"
         );
         std::fs::write(self.dir.path().join("config.yaml"), config).unwrap();
+    }
+
+    /// Has the next start reach the API server by another way than its kubeconfig says.
+    pub fn reroute(&mut self, way: impl Fn(&str) -> String) {
+        let text = way(&std::fs::read_to_string(&self.kubeconfig).unwrap());
+        self.kubeconfig = self.dir.path().join("kubeconfig");
+        std::fs::write(&self.kubeconfig, text).unwrap();
     }
 
     pub fn start(&self) -> Running {

@@ -133,6 +133,11 @@ impl Db {
         self.url("postgres")
     }
 
+    /// Where its server listens, on this machine.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// The database's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,15 +1,12 @@
 //! What a leader does by the clock: reads the claims and the mirrors again, makes partitions
-//! ahead, and tries again what a database that is away did not do.
+//! ahead, counts the queue, and casts the net under missed events.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::controllers::error::backoff;
 use crate::controllers::{Context, provider};
-use crate::domain::clock::{Clock, SystemClock};
 use crate::store::admin::admission;
 use crate::store::{StoreError, partitions};
 
@@ -81,19 +78,5 @@ pub(super) async fn cast_net(cx: Arc<Context>) {
     for share in (0..NET_MINUTES).cycle() {
         tokio::time::sleep(minute).await;
         cx.wake.call_share(share, NET_MINUTES);
-    }
-}
-
-/// Tries until it succeeds: what is waited for is a database that comes back.
-pub(super) async fn retry<F, R>(what: &str, mut act: F)
-where
-    F: FnMut() -> R,
-    R: Future<Output = Result<(), StoreError>>,
-{
-    let mut attempt = 0;
-    while let Err(error) = act().await {
-        tracing::warn!(%error, "could not read or make {what}; trying again");
-        tokio::time::sleep(backoff(attempt, SystemClock.jitter())).await;
-        attempt += 1;
     }
 }

@@ -1,6 +1,12 @@
 //! A link that fails: carries bytes between the program and a server, and on command loses every
 //! answer, is late with it, or breaks off.
 
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a harness that cannot go on fails the test; not every test uses all of it"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +27,8 @@ pub enum Weather {
 }
 
 pub struct Link {
-    pub port: u16,
+    port: u16,
+    server: u16,
     weather: watch::Sender<Weather>,
     /// Counts the breaks.
     broken: watch::Sender<u64>,
@@ -33,6 +40,7 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Arc::new(Self {
             port: listener.local_addr().unwrap().port(),
+            server,
             weather: watch::channel(Weather::Fair).0,
             broken: watch::channel(0).0,
         });
@@ -56,6 +64,14 @@ impl Link {
             }
         });
         link
+    }
+
+    /// A text that names the server, with the link in its place.
+    pub fn instead(&self, text: &str) -> String {
+        let named = |port| format!("127.0.0.1:{port}");
+        let changed = text.replace(&named(self.server), &named(self.port));
+        assert_ne!(changed, text, "the server is named");
+        changed
     }
 
     pub fn weather(&self, weather: Weather) {
