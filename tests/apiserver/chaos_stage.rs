@@ -71,6 +71,16 @@ const AUDIT: &str = "
     create trigger audit after update on prowler.scans
       for each statement execute function audited.look();";
 
+/// What a server does in the end, for a quarter of what runs.
+const PUBLISH: &str = "
+    update prowler.scans set state = 'completed', published_attempt = attempt,
+      completed_at = now(), duration = 1, reason = null, message = null,
+      counts = '{\"total\": 0, \"pass\": 0, \"fail\": 0, \"manual\": 0, \"muted\": 0,
+        \"new\": 0, \"changed\": 0, \"critical\": 0, \"high\": 0, \"medium\": 0,
+        \"low\": 0, \"informational\": 0}', updated_at = now()
+    where state = 'executing' and job_uid is not null and random() < 0.25
+      and attempt_started_at < now() - interval '1 second'";
+
 pub struct Links {
     pub api: Arc<Link>,
     pub database: Arc<Link>,
@@ -311,17 +321,14 @@ impl Stage {
             let mut conn = PgConnection::connect(&url).await.unwrap();
             loop {
                 sleep(Duration::from_millis(300)).await;
-                run(
-                    &mut conn,
-                    "update prowler.scans set state = 'completed', published_attempt = attempt,
-                       completed_at = now(), duration = 1, reason = null, message = null,
-                       counts = '{\"total\": 0, \"pass\": 0, \"fail\": 0, \"manual\": 0, \"muted\": 0,
-                         \"new\": 0, \"changed\": 0, \"critical\": 0, \"high\": 0, \"medium\": 0,
-                         \"low\": 0, \"informational\": 0}', updated_at = now()
-                     where state = 'executing' and job_uid is not null and random() < 0.25
-                       and attempt_started_at < now() - interval '1 second'",
-                )
-                .await;
+                let published = sqlx::raw_sql(PUBLISH).execute(&mut conn).await;
+                // Many rows at once, and whatever order a controller has them in: the next does it.
+                let passes = |error: sqlx::Error| {
+                    let told = error.as_database_error();
+                    let code = told.and_then(sqlx::error::DatabaseError::code);
+                    assert_eq!(code.as_deref(), Some("40P01"), "{error}");
+                };
+                published.map_or_else(passes, drop);
             }
         })
     }

@@ -198,7 +198,8 @@ async fn the_silent_and_the_slow_are_let_go() {
     let read = slow.read(&mut answer).await.unwrap();
     let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    // Sooner than either would be let go by default.
+    assert!(begun.elapsed() < Duration::from_secs(30));
     assert_eq!(site.world.state(&running.attempt).await.0, "executing");
 }
 
@@ -272,7 +273,7 @@ async fn an_upload_gives_up_at_its_deadline_and_ends_when_its_pod_is_deleted() {
     let uploaded = site.finish_upload(command, place).await;
     assert_eq!(uploaded.code, 75);
     assert_eq!(uploaded.left["reason"], "UploadFailed");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_mins(1), "of an hour");
 
     let (mut command, _) = site.upload_command("token", Some(b"[]"));
     let mut child = command.spawn().unwrap();

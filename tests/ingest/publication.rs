@@ -1,5 +1,6 @@
 //! What a file becomes in the tables, scan after scan, and that nothing is half-stored.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use prowler_operator::domain::clock::{Clock as _, SystemClock};
@@ -596,17 +597,22 @@ async fn two_uploads_of_one_attempt_at_once_publish_once() {
 }
 
 /// The outcome of a large file of which nothing is kept, because a row is changed while it is being
-/// published; the change is not held up by that.
+/// published; the change is not held up until that is over.
 async fn meanwhile(world: &World, attempt: &Attempt, change: &str) -> Outcome {
     let records: Vec<_> = (0..20_000).map(|n| record("c", &n.to_string())).collect();
     let file = file(&records);
-    let changed = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let begun = std::time::Instant::now();
+    let changed = Cell::new(false);
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         world.admin(change).await;
-        assert!(begun.elapsed() < std::time::Duration::from_millis(900));
+        changed.set(true);
     };
-    let (outcome, ()) = tokio::join!(world.publish(attempt, &file), changed);
+    let published = async {
+        let outcome = world.publish(attempt, &file).await;
+        assert!(changed.get(), "the change waited for {outcome:?}");
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(published, change);
     assert_eq!(world.stored().await, []);
     outcome
 }
