@@ -15,6 +15,7 @@ use super::driver::{Cleanup, Outcome, Reconcile};
 use super::error::{Error, encoded, sentences};
 use super::provider_group::labels;
 use super::run_now::{self, Asking};
+use super::tenancy::TenantView;
 use super::tenant::uid_of;
 use super::{Context, clock, due, launch, placed};
 use crate::api::ScanSchedule;
@@ -125,14 +126,7 @@ impl Reconcile for ScanSchedule {
         drop(tx);
         self.expire(expired, &tenant, cx).await?;
 
-        Ok(if !missing.is_empty() {
-            let (reason, why) = awaited(&name.namespace, &missing, cx).await?;
-            Outcome::progressing(reason, format!("{why} The others are scanned."))
-        } else if chosen.is_empty() {
-            Outcome::settled("Armed, but chooses no provider yet.")
-        } else {
-            Outcome::settled(format!("Armed for {} providers.", chosen.len()))
-        })
+        self.told(&name, &tenant, &chosen, &missing, cx).await
     }
 
     async fn cleanup(&self, _: &mut ScanScheduleStatus, cx: &Context) -> Result<Cleanup, Error> {
@@ -223,6 +217,36 @@ impl ScanSchedule {
             undecided_since: schedule.undecided_since(now),
             // The API server's clock may be ahead too.
             created: created.map_or(now, |created| created.min(now)),
+        })
+    }
+
+    /// What a schedule says that is as it should be, but for Providers that are not there.
+    async fn told(
+        &self,
+        name: &ObjectName,
+        tenant: &TenantView,
+        chosen: &[&Listed],
+        missing: &[String],
+        cx: &Context,
+    ) -> Result<Outcome, Error> {
+        let pause = if self.spec.suspend {
+            Some("Nothing is due while it is suspended.")
+        } else if tenant.spec.suspend {
+            Some("Nothing is due while its Tenant is suspended.")
+        } else {
+            None
+        };
+        Ok(if !missing.is_empty() {
+            let (reason, why) = awaited(&name.namespace, missing, cx).await?;
+            let others = pause.unwrap_or("The others are scanned.");
+            Outcome::progressing(reason, format!("{why} {others}"))
+        } else if let Some(pause) = pause {
+            Outcome::settled(pause)
+        } else if chosen.is_empty() {
+            Outcome::settled("Armed, but chooses no provider yet.")
+        } else {
+            let many = if chosen.len() == 1 { "" } else { "s" };
+            Outcome::settled(format!("Armed for {} provider{many}.", chosen.len()))
         })
     }
 

@@ -316,6 +316,7 @@ async fn a_suspended_tenant_or_schedule_is_due_at_no_time() {
     let world = scheduled(&operator, &["p"], spec).await;
     let suspend = json!({ "spec": { "suspend": true } });
     let resume = json!({ "spec": { "suspend": false } });
+    let says = |who: &str| format!("Nothing is due while {who} suspended.");
     for _ in 0..2 {
         operator
             .patch::<ScanSchedule>(&world.namespace, "nightly", suspend.clone())
@@ -324,6 +325,7 @@ async fn a_suspended_tenant_or_schedule_is_due_at_no_time() {
         assert_eq!(made(&operator, &world).await, [""; 0]);
         let shown = status(&operator, &world).await;
         assert!(shown["nextScheduleTime"].is_null(), "{shown:#}");
+        assert_eq!(shown["conditions"][0]["message"], says("it is"));
         operator
             .patch::<Tenant>("", &world.tenant, suspend.clone())
             .await;
@@ -334,6 +336,8 @@ async fn a_suspended_tenant_or_schedule_is_due_at_no_time() {
             .await;
     }
     operator.schedules_rest(&world).await;
+    let shown = status(&operator, &world).await;
+    assert_eq!(shown["conditions"][0]["message"], says("its Tenant is"));
     operator.patch::<Tenant>("", &world.tenant, resume).await;
     operator.follow::<Tenant>("", &world.tenant).await;
     operator.reload().await;
