@@ -65,6 +65,8 @@ async fn keep_admitting(cx: &Context) {
 /// Admits scans. Unless it `is_sure` what the turn before came to, its answer may have been lost: the
 /// passes of those that were let in and have no Job are called.
 pub async fn turn(cx: &Context, is_sure: bool) -> Result<(), StoreError> {
+    // First: it waits for a transaction whose commit is still under way, which nobody sees before.
+    admit(cx).await?;
     if !is_sure {
         for one in holding(&cx.admin).await? {
             if one.is_executing && one.scan.job.is_none() {
@@ -72,7 +74,7 @@ pub async fn turn(cx: &Context, is_sure: bool) -> Result<(), StoreError> {
             }
         }
     }
-    admit(cx).await.map(drop)
+    Ok(())
 }
 
 /// Admits scans until there is no room or nobody left; how many.

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::future::Future;
 
+use super::driver::is_not_found;
 use super::error::backoff;
 use crate::domain::clock::{Clock, SystemClock};
 
@@ -36,10 +37,8 @@ where
     }
 }
 
-/// Whether the API server may answer otherwise later, or answer at all.
+/// Whether the API server may answer otherwise later, or answer at all. One that has just come up may
+/// not know anybody's rights yet; what is not there is for somebody to make.
 pub(super) fn may_pass(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        _ => true,
-    }
+    !is_not_found(error)
 }

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::DeleteParams;
 use sqlx::Connection as _;
 use tokio::time::sleep;
 
@@ -99,4 +102,28 @@ async fn a_database_that_breaks_off_is_waited_for() {
     until(&operator, &mut running, "it complains", complained).await;
     locked.rollback().await.unwrap();
     leads(&operator, &mut running).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_ends_it_with_a_sentence() {
+    let server = ApiServer::alone().await;
+    let database = Db::new().await;
+    let operator = Operator::prepare(server, &database, &server.client()).await;
+    let secrets = Api::<Secret>::namespaced(server.client(), "default");
+    let name = "prowler-operator-installation";
+    secrets
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+    let mut running = operator.start();
+    let begun = Instant::now();
+    while running.is_running() {
+        assert!(begun.elapsed() < PATIENCE, "{}", operator.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let log = operator.log();
+    assert!(
+        log.contains("cannot be read; `bootstrap` makes it"),
+        "{log}"
+    );
 }
