@@ -80,6 +80,8 @@ pub mod annotations {
     pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
     /// On a ScanSchedule or Provider: one scan now, if it says the same as `requestedAt`.
     pub const FORCE_AT: &str = "reconcile.fluxcd.io/forceAt";
+    /// On a Scan that the operator makes: uid of the Provider that it is made for.
+    pub const PROVIDER_UID: &str = "prowler-operator.dev/provider-uid";
 }
 
 /// A kind of this group: what the loop that all kinds share needs to know of it.

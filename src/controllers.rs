@@ -138,8 +138,22 @@ impl Context {
     }
 }
 
-/// Whether the very object of this name and uid is there. A list is asked, not the object: where
-/// the kind itself is not served for a moment it fails, and does not look empty.
+/// The object of this name, if it is there; where no namespace is given, those of all. A list is asked,
+/// not the object: where the kind itself is not served for a moment it fails, and does not look empty.
+async fn named<K>(
+    cx: &Context,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Vec<PartialObjectMeta<K>>, kube::Error>
+where
+    K: HasApi + Clone + DeserializeOwned + Debug,
+{
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = K::api(cx, namespace).list_metadata(&named).await?;
+    Ok(found.items)
+}
+
+/// Whether the very object of this name and uid is there.
 async fn is_there<K>(
     cx: &Context,
     namespace: Option<&str>,
@@ -149,10 +163,8 @@ async fn is_there<K>(
 where
     K: HasApi + Clone + DeserializeOwned + Debug,
 {
-    let named = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = K::api(cx, namespace).list_metadata(&named).await?;
+    let found = named::<K>(cx, namespace, name).await?;
     Ok(found
-        .items
         .iter()
         .any(|object| object.metadata.uid.as_deref() == Some(uid)))
 }

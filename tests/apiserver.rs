@@ -102,5 +102,7 @@ mod start;
 mod tenant_limits;
 #[path = "apiserver/tenants.rs"]
 mod tenants;
+#[path = "apiserver/unwanted.rs"]
+mod unwanted;
 #[path = "apiserver/watching.rs"]
 mod watching;

@@ -127,7 +127,7 @@ async fn decide(
     cx: &Context,
 ) -> Result<(Vec<Verdict>, Vec<News>), StoreError> {
     let verdicts: Vec<_> = armed.iter().map(|one| judge(one, rests, now)).collect();
-    let slots = due::record(&mut tx, &verdicts).await?;
+    let slots = due::record(&mut tx, &verdicts, now).await?;
     tx.commit().await?;
     let news = News::of(armed, &verdicts, slots, cx);
     Ok((verdicts, news))

@@ -1,6 +1,8 @@
 //! A Scan that another object wants made: once under its name, however often that is tried, and never
 //! mistaken for one that somebody else made under it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
 use kube::core::DeserializeGuard;
@@ -10,7 +12,8 @@ use super::error::Error;
 use super::{Context, HasApi};
 use crate::api::common::{LocalRef, ScanSettings};
 use crate::api::scan::{ScanSpec, Trigger};
-use crate::api::{FIELD_MANAGER, FINALIZER, Kind, Scan};
+use crate::api::{FIELD_MANAGER, FINALIZER, Kind, Scan, annotations};
+use crate::domain::ids::ObjectUid;
 
 /// The Scan that is wanted.
 pub struct Wish<'a> {
@@ -18,6 +21,8 @@ pub struct Wish<'a> {
     pub name: &'a str,
     /// The Provider to scan.
     pub provider: &'a str,
+    /// The very object: another may have the name before the Scan has its place in the queue.
+    pub provider_object: Option<ObjectUid>,
     /// Who asked for it.
     pub trigger: Trigger,
     /// Scope wishes.
@@ -39,6 +44,10 @@ impl Wish<'_> {
             namespace: owner.namespace(),
             // With it from the start: a write and a pass less for each.
             finalizers: Some(vec![FINALIZER.to_owned()]),
+            annotations: self.provider_object.map(|object| {
+                let annotation = annotations::PROVIDER_UID.to_owned();
+                BTreeMap::from([(annotation, object.to_string())])
+            }),
             owner_references: owner.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         };

@@ -15,7 +15,7 @@ use crate::api::scan::Trigger;
 use crate::api::{Kind, Scan, annotations};
 use crate::domain::ids::{ObjectUid, ProviderId, ScheduleId};
 use crate::domain::reason::Reason;
-use crate::store::requests::{self, Wanted};
+use crate::store::requests::{self, Taken, Wanted};
 
 /// Characters of a token that count.
 const TOKEN: usize = 256;
@@ -82,9 +82,10 @@ where
         let Some(token) = token.filter(|token| !rests && handled.as_ref() != Some(token)) else {
             continue;
         };
-        asking.take(&token, providers, cx).await?;
-        asking.make(cx).await?;
-        *handled = Some(token);
+        if asking.take(&token, providers, cx).await? {
+            asking.make(cx).await?;
+            *handled = Some(token);
+        }
     }
     Ok(())
 }
@@ -102,20 +103,29 @@ pub struct Asking<'a, K> {
 }
 
 impl<K: Kind + HasApi> Asking<'_, K> {
-    /// Takes a token and writes down a Scan for each account, unless it was taken before.
-    async fn take(&self, token: &str, providers: &[ProviderId], cx: &Context) -> Result<(), Error> {
+    /// Takes a token and writes down a Scan for each account, unless it was taken before. False: there
+    /// is no account any more, and the token waits.
+    async fn take(
+        &self,
+        token: &str,
+        providers: &[ProviderId],
+        cx: &Context,
+    ) -> Result<bool, Error> {
         let object = uid_of(self.object)?;
         let scans: Vec<_> = providers
             .iter()
             .map(|provider| (*provider, self.scan_name(object, *provider, token)))
             .collect();
         let mut tx = cx.store.tenant(self.tenant.id).await?;
-        let is_new = requests::take(&mut tx, object, token, self.schedule, &scans).await?;
-        tx.commit().await?;
-        if is_new {
-            tracing::info!(token, scans = scans.len(), "scans were asked for");
+        match requests::take(&mut tx, object, token, self.schedule, &scans).await? {
+            Taken::ForNobody => return Ok(false),
+            Taken::Before => {}
+            Taken::Now(scans) => {
+                tx.commit().await?;
+                tracing::info!(token, scans, "scans were asked for");
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The same whenever it is made, and that of no other token, account or object.
@@ -149,6 +159,7 @@ impl<K: Kind + HasApi> Asking<'_, K> {
         let wish = Wish {
             name: &wanted.scan_name,
             provider: &wanted.provider_name,
+            provider_object: wanted.provider_object,
             trigger: Trigger::Manual,
             settings: self.settings.clone(),
         };

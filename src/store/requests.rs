@@ -11,21 +11,33 @@ use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 pub struct Wanted {
     /// The account.
     pub provider: ProviderId,
-    /// Its object.
+    /// Name of its object.
     pub provider_name: String,
+    /// Its object.
+    pub provider_object: Option<ObjectUid>,
     /// Name of the `Scan` object.
     pub scan_name: String,
 }
 
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is taken, for so many scans.
+    Now(u64),
+    /// It was taken before.
+    Before,
+    /// None of the accounts is there any more: nothing of this is to be committed.
+    ForNobody,
+}
+
 /// Takes a token of `object`, and writes down the Scans it asks for: (account, name of its Scan).
-/// False: it was taken before.
 pub async fn take(
     tx: &mut TenantTx,
     object: ObjectUid,
     token: &str,
     schedule: Option<ScheduleId>,
     scans: &[(ProviderId, String)],
-) -> Result<bool, StoreError> {
+) -> Result<Taken, StoreError> {
     let tenant = tx.tenant().0;
     let first = sqlx::query!(
         "insert into scan_requests (tenant_id, object_uid, token) values ($1, $2, $3)
@@ -37,12 +49,12 @@ pub async fn take(
     .execute(tx.conn())
     .await?;
     if first.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(Taken::Before);
     }
     let providers: Vec<Uuid> = scans.iter().map(|(provider, _)| provider.0).collect();
     let names: Vec<String> = scans.iter().map(|(_, name)| name.clone()).collect();
     // Joined with providers, so that one deleted since it was listed is left out, not an error.
-    sqlx::query!(
+    let asked = sqlx::query!(
         "insert into requested_scans (tenant_id, object_uid, token, provider_id, schedule_id, scan_name)
          select $1, $2, $3, p.id, $4, w.name
          from unnest($5::uuid[], $6::text[]) as w (provider_id, name)
@@ -56,13 +68,16 @@ pub async fn take(
     )
     .execute(tx.conn())
     .await?;
-    Ok(true)
+    Ok(match asked.rows_affected() {
+        0 => Taken::ForNobody,
+        scans => Taken::Now(scans),
+    })
 }
 
 /// The Scans that `object` asks for and that are still to be made.
 pub async fn unmade(tx: &mut TenantTx, object: ObjectUid) -> Result<Vec<Wanted>, StoreError> {
     let rows = sqlx::query!(
-        "select r.provider_id, p.name as provider_name, r.scan_name
+        "select r.provider_id, p.name as provider_name, p.object_uid, r.scan_name
          from requested_scans r
          join providers p on p.tenant_id = r.tenant_id and p.id = r.provider_id and not p.is_deleted
          where r.tenant_id = $1 and r.object_uid = $2 and r.state = 'claimed'
@@ -77,6 +92,7 @@ pub async fn unmade(tx: &mut TenantTx, object: ObjectUid) -> Result<Vec<Wanted>,
         .map(|row| Wanted {
             provider: ProviderId(row.provider_id),
             provider_name: row.provider_name,
+            provider_object: row.object_uid.map(ObjectUid),
             scan_name: row.scan_name,
         })
         .collect())

@@ -44,12 +44,13 @@ pub struct NewScan {
 }
 
 /// Queues a scan, once for its object, and marks the slot that led to it as fulfilled. It begins
-/// with the memory that the account's last scan turned out to need. Which scans it takes the place of.
+/// with the memory that the account's last scan turned out to need. Which scans it takes the place of;
+/// `None`: what it was made for was given up meanwhile, and nothing of this is to be committed.
 pub async fn enqueue(
     tx: &mut TenantTx,
     scan: &NewScan,
     now: Timestamp,
-) -> Result<Vec<ObjectName>, StoreError> {
+) -> Result<Option<Vec<ObjectName>>, StoreError> {
     let tenant = tx.tenant().0;
     let inserted = sqlx::query!(
         "insert into scans (tenant_id, id, provider_id, schedule_id, due_at, namespace, name, object_uid,
@@ -77,12 +78,12 @@ pub async fn enqueue(
     .await?
     .rows_affected();
     if inserted == 0 {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     if scan.is_requested {
-        sqlx::query!(
+        let done = sqlx::query!(
             "update requested_scans set state = 'created', scan_id = $3, scan_object = $4
-             where tenant_id = $1 and scan_name = $2 and provider_id = $5",
+             where tenant_id = $1 and scan_name = $2 and provider_id = $5 and state <> 'skipped'",
             tenant,
             scan.name.name,
             scan.id.0,
@@ -91,11 +92,15 @@ pub async fn enqueue(
         )
         .execute(tx.conn())
         .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
     }
     if let (Some(schedule), Some(due_at)) = (scan.schedule, scan.due_at) {
-        sqlx::query!(
+        let done = sqlx::query!(
             "update schedule_slots set state = 'created', scan_id = $5, scan_object = $6
-             where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4",
+             where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
+               and state in ('claimed', 'created')",
             tenant,
             schedule.0,
             scan.provider.0,
@@ -105,11 +110,15 @@ pub async fn enqueue(
         )
         .execute(tx.conn())
         .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
         if scan.replaces {
-            return end::replace(tx, scan.id, schedule, scan.provider, now).await;
+            let replaced = end::replace(tx, scan.id, schedule, scan.provider, now).await?;
+            return Ok(Some(replaced));
         }
     }
-    Ok(Vec::new())
+    Ok(Some(Vec::new()))
 }
 
 /// Gives the row of a restored slot to the object that stands for it now.

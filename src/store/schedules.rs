@@ -11,7 +11,8 @@ use serde_json::Value;
 
 pub use self::history::{Ended, Expired, activity, expired_scans, last_ended};
 pub use self::slots::{
-    Claimed, GivenUp, SlotOfScan, fulfil, gave_up, lapse, skip, slot_of_scan, unfulfilled,
+    CLAIMED_GRACE_SECONDS, Claimed, GivenUp, SlotOfScan, fulfil, gave_up, lapse, skip,
+    slot_of_scan, unfulfilled,
 };
 use super::{StoreError, TenantTx, uuids};
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScheduleId};

@@ -27,7 +27,7 @@ const QUARTER: i64 = 900;
 const GIVEN_UP: &str = "schedule_slots where state = 'skipped' and reason = 'Deleted'";
 
 /// A schedule with one Provider, and the Scan of its due time, not queued yet.
-async fn made(operator: &Operator) -> (World, String) {
+pub async fn made(operator: &Operator) -> (World, String) {
     let world = scheduled(operator, &["p"], json!({ "schedule": "*/15 * * * *" })).await;
     operator.wait(QUARTER);
     operator
@@ -299,7 +299,7 @@ async fn a_scan_whose_account_went_with_its_slot_waits_for_no_other_of_that_name
 
 /// A Provider of the same name for another account, made at a later second: the API server's times
 /// know no less.
-async fn replaces(operator: &Operator, namespace: &str) {
+pub async fn replaces(operator: &Operator, namespace: &str) {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     operator
         .apply::<Provider>(namespace, "p", aws("210987654321", "p-keys"))

@@ -216,6 +216,49 @@ async fn a_claimed_due_time_whose_scan_could_not_be_made_in_time_is_missed() {
 }
 
 #[tokio::test]
+async fn a_claimed_due_time_that_came_too_late_takes_the_next_one_with_it_no_more() {
+    let operator = Operator::new().await;
+    let world = quarterly(&operator, json!({ "startingDeadlineSeconds": 60 })).await;
+    operator.wait(QUARTER);
+    operator.api.arm(1, Fault::Refuse);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.api.reset();
+    // Nobody looks until the next is due; which comes in time.
+    later(&operator, &world, QUARTER).await;
+    assert_eq!(slots(&operator).await, "missed created");
+    assert_eq!(operator.count("scans").await, 1);
+    let shown = status(&operator, &world).await;
+    assert!(shown["skippedCount"].is_null(), "{shown:#}");
+    assert_eq!(shown["missedCount"], json!(1));
+}
+
+#[tokio::test]
+async fn a_claimed_due_time_counts_as_missed_though_later_ones_did_before() {
+    let operator = Operator::new().await;
+    let spec = json!({ "schedule": "*/15 * * * *", "startingDeadlineSeconds": 60 });
+    let world = scheduled(&operator, &["p", "q"], spec).await;
+    operator.wait(QUARTER);
+    operator.api.arm(1, Fault::Refuse);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.api.reset();
+    assert_eq!(slots(&operator).await, "claimed claimed");
+    later(&operator, &world, 2 * QUARTER + QUARTER / 2).await;
+    let missed = "schedule_slots where state = 'missed'";
+    assert_eq!(operator.count(missed).await, 4);
+    // Once for each due time, of however many accounts.
+    let shown = status(&operator, &world).await;
+    assert_eq!(shown["missedCount"], json!(3), "{shown:#}");
+    let last = operator
+        .sql("select max(last_due_at) = (select last_missed_time from schedules) from schedule_slots")
+        .await;
+    assert_eq!(last, "true");
+}
+
+#[tokio::test]
 async fn jitter_puts_each_start_off_by_the_same_time_within_its_bound() {
     const MOST: i64 = 12 * 3600;
     let operator = Operator::new().await;

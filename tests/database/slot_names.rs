@@ -29,7 +29,9 @@ async fn claim(admin: &AdminStore, db: &Db, due_at: Timestamp, keep: bool) -> Ve
         rests: false,
     };
     let mut tx = admin.begin().await.unwrap();
-    let slots = record(&mut tx, &[verdict(7), verdict(8)]).await.unwrap();
+    let slots = record(&mut tx, &[verdict(7), verdict(8)], due_at)
+        .await
+        .unwrap();
     assert_eq!(slots.len(), 4);
     assert!(slots.iter().all(|slot| !slot.is_skipped));
     if !keep {

@@ -1,18 +1,20 @@
 //! A new Scan gets its place in the queue, or is told what it waits for or why it never will.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
 
-use crate::api::{Kind as _, Provider, Scan, ScanSchedule};
+use crate::api::{Kind as _, Provider, Scan, ScanSchedule, annotations};
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
 use crate::controllers::error::{Error, encoded};
 use crate::controllers::run_now::is_asked_for;
 use crate::controllers::scan_schedule::is_made_for;
 use crate::controllers::tenancy::TenantView;
-use crate::controllers::{Context, HasApi as _, launch};
+use crate::controllers::{Context, HasApi, launch, named};
 use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
@@ -93,11 +95,14 @@ impl Scan {
             Origin::Request(request) => (None, Some(request.provider)),
             Origin::GivenUp => return Ok(Enqueued::GivenUp),
             Origin::Somebody => {
-                if self.is_schedules() {
+                if let Some(maker) = self.maker() {
                     // Rare; nothing is held meanwhile.
                     drop(tx);
                     if self.has_outlived(&provider_name, cx).await? {
                         return Ok(Enqueued::Never);
+                    }
+                    if is_gone(maker, &name.namespace, cx).await? {
+                        return Ok(Enqueued::GivenUp);
                     }
                     tx = cx.store.tenant(tenant.id).await?;
                 }
@@ -142,7 +147,9 @@ impl Scan {
                 }),
             scanner_args,
         };
-        let replaced = scans::enqueue(&mut tx, &scan, cx.clock.now()).await?;
+        let Some(replaced) = scans::enqueue(&mut tx, &scan, cx.clock.now()).await? else {
+            return Ok(Enqueued::GivenUp);
+        };
         let row = scans::of_object(&mut tx, object).await?;
         let committed = tx.commit().await;
         // Whatever the answer: the next pass finds the row, and nobody to call.
@@ -198,22 +205,22 @@ impl Scan {
         Ok(Origin::Somebody)
     }
 
-    fn is_schedules(&self) -> bool {
-        self.controller()
-            .is_some_and(|owner| owner.kind == ScanSchedule::KIND)
+    /// Whether the Provider that it was made for is gone, or going: what bears the name by now is
+    /// another.
+    async fn has_outlived(&self, provider: &ObjectName, cx: &Context) -> Result<bool, Error> {
+        let found = named::<Provider>(cx, Some(&provider.namespace), &provider.name).await?;
+        let made_for = self.annotations().get(annotations::PROVIDER_UID);
+        Ok(!found.iter().any(|live| match made_for {
+            _ if live.metadata.deletion_timestamp.is_some() => false,
+            Some(uid) => live.metadata.uid.as_ref() == Some(uid),
+            None => live.creation_timestamp() <= self.creation_timestamp(),
+        }))
     }
 
-    /// Whether the Provider that it was made for is gone, or going: a schedule makes a Scan for an
-    /// account that is there, so what bears the name and came later is another.
-    async fn has_outlived(&self, provider: &ObjectName, cx: &Context) -> Result<bool, Error> {
-        let api = Provider::api(cx, Some(&provider.namespace));
-        Ok(match api.get_metadata_opt(&provider.name).await? {
-            Some(live) => {
-                live.metadata.deletion_timestamp.is_some()
-                    || live.creation_timestamp() > self.creation_timestamp()
-            }
-            None => true,
-        })
+    /// What of ours has made it.
+    fn maker(&self) -> Option<&OwnerReference> {
+        self.controller()
+            .filter(|owner| [ScanSchedule::KIND, Provider::KIND].contains(&&*owner.kind))
     }
 
     /// The object under whose control it is.
@@ -221,4 +228,23 @@ impl Scan {
         let mut owners = self.owner_references().iter();
         owners.find(|owner| owner.controller == Some(true))
     }
+}
+
+/// Whether what made a Scan is there no more, or going: then nobody wants the Scan.
+async fn is_gone(maker: &OwnerReference, namespace: &str, cx: &Context) -> Result<bool, Error> {
+    Ok(!if maker.kind == ScanSchedule::KIND {
+        is_alive::<ScanSchedule>(maker, namespace, cx).await?
+    } else {
+        is_alive::<Provider>(maker, namespace, cx).await?
+    })
+}
+
+async fn is_alive<K>(owner: &OwnerReference, namespace: &str, cx: &Context) -> Result<bool, Error>
+where
+    K: HasApi + Clone + DeserializeOwned + Debug,
+{
+    let found = named::<K>(cx, Some(namespace), &owner.name).await?;
+    Ok(found.iter().any(|live| {
+        live.metadata.uid.as_ref() == Some(&owner.uid) && live.metadata.deletion_timestamp.is_none()
+    }))
 }

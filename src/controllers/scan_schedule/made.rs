@@ -1,10 +1,6 @@
 //! The Scans that slots lead to: made under names that follow from the slots, so that making them
 //! again meets the first, and deleted when there are enough of them.
 
-use jiff::Timestamp;
-use k8s_controller::events::EventType;
-use kube::Api;
-
 use crate::api::scan::Trigger;
 use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::error::Error;
@@ -12,16 +8,14 @@ use crate::controllers::make_scan::{Made, Wish, is_made_by, make};
 use crate::controllers::scan::is_over;
 use crate::controllers::tenancy::TenantView;
 use crate::controllers::tenant::uid_of;
-use crate::controllers::{Context, HasApi, name_of, only};
+use crate::controllers::{Context, HasApi, name_of, named, only};
 use crate::domain::ids::{ObjectName, ScheduleId};
 use crate::domain::reason::Reason;
 use crate::store::TenantTx;
-use crate::store::schedules::GivenUp;
+use crate::store::schedules::{CLAIMED_GRACE_SECONDS, GivenUp};
 use crate::store::{scans, schedules};
-
-/// Seconds that a claimed slot may be late beyond the schedule's own deadline: a pass that claims
-/// one at the last moment may still make its Scan.
-const CLAIMED_GRACE: i64 = 300;
+use jiff::Timestamp;
+use k8s_controller::events::EventType;
 
 /// Whether a Scan is what this schedule makes for this Provider. A schedule that has no object any
 /// more is known by its name.
@@ -46,11 +40,10 @@ impl ScanSchedule {
         id: ScheduleId,
         cx: &Context,
     ) -> Result<(), Error> {
-        let api = Scan::api(cx, Some(&name.namespace));
         for slot in slots {
             // Claimed in time, but nothing came of it until now.
-            if self.is_late(slot.due_at, cx.clock.now(), CLAIMED_GRACE)
-                && !self.lapse(&slot, &api, tenant, id, cx).await?
+            if self.is_late(slot.due_at, cx.clock.now())
+                && !self.lapse(&slot, &name.namespace, tenant, id, cx).await?
             {
                 continue;
             }
@@ -139,12 +132,13 @@ impl ScanSchedule {
     async fn lapse(
         &self,
         slot: &schedules::Claimed,
-        api: &Api<Scan>,
+        namespace: &str,
         tenant: &TenantView,
         id: ScheduleId,
         cx: &Context,
     ) -> Result<bool, Error> {
-        if api.get_metadata_opt(&slot.scan_name).await?.is_some() {
+        let found = named::<Scan>(cx, Some(namespace), &slot.scan_name).await?;
+        if !found.is_empty() {
             return Ok(true);
         }
         self.give_up(slot, GivenUp::Deadline, tenant, id, cx)
@@ -152,18 +146,19 @@ impl ScanSchedule {
         Ok(false)
     }
 
-    /// Whether a due time is more than `grace` seconds past the deadline.
-    fn is_late(&self, due_at: Timestamp, now: Timestamp, grace: i64) -> bool {
+    /// Whether a due time that was claimed is so late that nothing is made of it.
+    fn is_late(&self, due_at: Timestamp, now: Timestamp) -> bool {
         let late = now.duration_since(due_at).as_secs();
         self.spec
             .starting_deadline_seconds
-            .is_some_and(|deadline| late > deadline + grace)
+            .is_some_and(|deadline| late > deadline + CLAIMED_GRACE_SECONDS)
     }
 
     fn wish<'a>(&self, slot: &'a schedules::Claimed) -> Wish<'a> {
         Wish {
             name: &slot.scan_name,
             provider: &slot.provider_name,
+            provider_object: slot.provider_object,
             trigger: Trigger::Scheduled,
             settings: self.spec.scan.clone(),
         }
@@ -236,6 +231,7 @@ pub mod tests {
         let slot = schedules::Claimed {
             provider: provider(1).id,
             provider_name: "p1".into(),
+            provider_object: None,
             scan_name: "s-1".into(),
             due_at: "2026-11-23T02:00:00Z".parse().unwrap(),
         };

@@ -7,13 +7,19 @@ use jiff_sqlx::ToSqlx;
 use crate::domain::ids::{ObjectName, ObjectUid, ProviderId, ScanId, ScheduleId};
 use crate::store::{StoreError, TenantTx};
 
+/// Seconds that a claimed slot may be late beyond the schedule's own deadline: a pass that claims
+/// one at the last moment may still make its `Scan`.
+pub const CLAIMED_GRACE_SECONDS: i64 = 300;
+
 /// A slot that was claimed and the scan it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     /// The account.
     pub provider: ProviderId,
-    /// Its object.
+    /// Name of its object.
     pub provider_name: String,
+    /// Its object.
+    pub provider_object: Option<ObjectUid>,
     /// Name of the `Scan` object the slot leads to.
     pub scan_name: String,
     /// The due time.
@@ -30,7 +36,7 @@ pub async fn unfulfilled(tx: &mut TenantTx, id: ScheduleId) -> Result<Vec<Claime
              where s.tenant_id = $1 and s.schedule_id = $2 and s.state = 'claimed'
                and p.tenant_id = s.tenant_id and p.id = s.provider_id and p.is_deleted
            )
-           select s.provider_id, p.name as provider_name, s.scan_name as "scan_name!",
+           select s.provider_id, p.name as provider_name, p.object_uid, s.scan_name as "scan_name!",
              s.due_at as "due_at: jiff_sqlx::Timestamp"
            from schedule_slots s
            join providers p on p.tenant_id = s.tenant_id and p.id = s.provider_id and not p.is_deleted
@@ -45,6 +51,7 @@ pub async fn unfulfilled(tx: &mut TenantTx, id: ScheduleId) -> Result<Vec<Claime
         .map(|row| Claimed {
             provider: ProviderId(row.provider_id),
             provider_name: row.provider_name,
+            provider_object: row.object_uid.map(ObjectUid),
             scan_name: row.scan_name,
             due_at: row.due_at.to_jiff(),
         })
@@ -191,6 +198,14 @@ pub async fn lapse(
     slot: &Claimed,
     why: GivenUp,
 ) -> Result<Option<u64>, StoreError> {
+    // Two that lapse at once for two accounts count one after the other.
+    sqlx::query!(
+        "select from schedules where tenant_id = $1 and id = $2 for update",
+        tx.tenant().0,
+        id.0,
+    )
+    .execute(tx.conn())
+    .await?;
     let done = sqlx::query!(
         "update schedule_slots set state = 'missed', reason = $5
          where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
@@ -210,12 +225,16 @@ pub async fn lapse(
         return Ok(None);
     }
     let counted = sqlx::query!(
-        "update schedules set missed_count = missed_count + 1, last_missed_time = $3,
-           updated_at = now()
-         where tenant_id = $1 and id = $2 and (last_missed_time is null or last_missed_time < $3)",
+        "update schedules d set missed_count = missed_count + 1,
+           last_missed_time = greatest(last_missed_time, $3), updated_at = now()
+         where d.tenant_id = $1 and d.id = $2
+           and not exists (select from schedule_slots o
+             where o.tenant_id = $1 and o.schedule_id = $2 and o.due_at = $3 and o.state = 'missed'
+               and o.provider_id <> $4)",
         tx.tenant().0,
         id.0,
         slot.due_at.to_sqlx() as _,
+        slot.provider.0,
     )
     .execute(tx.conn())
     .await?;

@@ -10,6 +10,7 @@ use crate::domain::ids::{ProviderId, ScheduleId, TenantId};
 use crate::domain::schedule::{Due, Fate, Passed};
 use crate::store::StoreError;
 use crate::store::admin::AdminTx;
+use crate::store::schedules::CLAIMED_GRACE_SECONDS;
 
 /// What was decided of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,10 +53,14 @@ pub struct Slot {
 
 /// Gives every due time its row, and remembers up to where that is done. What became of those that
 /// were claimed, account by account; of accounts that are suspended nothing.
-pub async fn record(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, StoreError> {
+pub async fn record(
+    tx: &mut AdminTx,
+    verdicts: &[Verdict],
+    now: Timestamp,
+) -> Result<Vec<Slot>, StoreError> {
     lengthen(tx, verdicts).await?;
     pass_by(tx, verdicts).await?;
-    let slots = claim(tx, verdicts).await?;
+    let slots = claim(tx, verdicts, now).await?;
     remember(tx, verdicts, &slots).await?;
     Ok(slots)
 }
@@ -153,8 +158,13 @@ fn words(fate: Fate) -> (&'static str, Option<&'static str>) {
 /// Claims the due times, once for each account; those that are suspended are left out, and so are those
 /// whose last scan of the schedule stands in the way. Due times that a suspended account is left out of
 /// one after the other share a row. An account whose last slot still waits for its `Scan` needs no
-/// other: else each due time that passes while none can be made would lead to one more.
-async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, StoreError> {
+/// other: else each due time that passes while none can be made would lead to one more. One that nothing
+/// is made of any more, because it came too late, stands in nobody's way.
+async fn claim(
+    tx: &mut AdminTx,
+    verdicts: &[Verdict],
+    now: Timestamp,
+) -> Result<Vec<Slot>, StoreError> {
     let claims: Vec<_> = verdicts
         .iter()
         .filter_map(|verdict| Some((verdict, verdict.due.claim.or(verdict.joined)?)))
@@ -171,7 +181,7 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
     let rows = sqlx::query!(
         r#"with wanted as (
              select v.tenant_id, v.schedule_id, v.due_at, d.concurrency_policy, p.id as provider_id,
-               p.suspend as rests,
+               p.suspend as rests, d.starting_deadline_seconds + $4 as patience,
                rtrim(left(d.name, 200), '-.') || '-' || extract(epoch from v.due_at)::bigint || '-'
                  || left(encode(sha256(uuid_send(d.id) || uuid_send(p.id)), 'hex'), 16) as scan_name
              from unnest($1::uuid[], $2::uuid[], $3::timestamptz[])
@@ -195,7 +205,8 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
            ), judged as (
              select w.*, exists (select from schedule_slots o where o.tenant_id = w.tenant_id
                  and o.schedule_id = w.schedule_id and o.provider_id = w.provider_id
-                 and o.state = 'claimed')
+                 and o.state = 'claimed'
+                 and (w.patience is null or floor(extract(epoch from $5 - o.due_at)) <= w.patience))
                or w.concurrency_policy <> 'Replace' and exists (select from scans s
                  where s.tenant_id = w.tenant_id and s.schedule_id = w.schedule_id
                    and s.provider_id = w.provider_id
@@ -220,6 +231,8 @@ async fn claim(tx: &mut AdminTx, verdicts: &[Verdict]) -> Result<Vec<Slot>, Stor
         &tenants,
         &schedules,
         &slots as _,
+        CLAIMED_GRACE_SECONDS,
+        now.to_sqlx() as _,
     )
     .fetch_all(tx.conn())
     .await?;
