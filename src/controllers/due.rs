@@ -180,6 +180,14 @@ fn judge(armed: &Armed, rests: bool, now: Timestamp) -> Verdict {
     }
 }
 
+/// A schedule as events name it.
+pub(super) fn reference(name: &ObjectName, uid: Option<String>) -> ScanSchedule {
+    let mut schedule = ScanSchedule::new(&name.name, ScanScheduleSpec::default());
+    schedule.metadata.namespace = Some(name.namespace.clone());
+    schedule.metadata.uid = uid;
+    schedule
+}
+
 /// What is to be told of a schedule about which something was decided.
 struct News {
     id: ScheduleId,
@@ -250,9 +258,7 @@ impl News {
     }
 
     async fn tell(self, cx: &Context) {
-        let mut schedule = ScanSchedule::new(&self.name.name, ScanScheduleSpec::default());
-        schedule.metadata.namespace = Some(self.name.namespace.clone());
-        schedule.metadata.uid = Some(self.object.clone());
+        let schedule = reference(&self.name, Some(self.object.clone()));
         if let Some(passed) = self.passed {
             let note = format!(
                 "{} due times up to {} passed without a scan.",

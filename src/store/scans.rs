@@ -45,7 +45,8 @@ pub struct NewScan {
 
 /// Queues a scan, once for its object, and marks the slot that led to it as fulfilled. It begins
 /// with the memory that the account's last scan turned out to need. Which scans it takes the place of;
-/// `None`: what it was made for was given up meanwhile, and nothing of this is to be committed.
+/// `None`: what it was made for was given up meanwhile, or a later due time was claimed before it was
+/// queued, and nothing of this is to be committed.
 pub async fn enqueue(
     tx: &mut TenantTx,
     scan: &NewScan,
@@ -100,7 +101,10 @@ pub async fn enqueue(
         let done = sqlx::query!(
             "update schedule_slots set state = 'created', scan_id = $5, scan_object = $6
              where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
-               and state in ('claimed', 'created')",
+               and (state = 'created' or state = 'claimed' and not exists (
+                 select from schedule_slots o
+                 where o.tenant_id = $1 and o.schedule_id = $2 and o.provider_id = $3 and o.due_at > $4
+                   and o.state in ('claimed', 'created')))",
             tenant,
             schedule.0,
             scan.provider.0,

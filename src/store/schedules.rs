@@ -263,22 +263,22 @@ pub async fn disarm(
 /// Marks the schedule of this object as deleted. The row stays: it remembers which due times
 /// were claimed, should the object come back. Slots whose `Scan` was not made are given up.
 pub async fn retire(tx: &mut TenantTx, object: ObjectUid) -> Result<bool, StoreError> {
-    sqlx::query!(
-        "update schedule_slots s set state = 'skipped', reason = 'Deleted' from schedules d
-         where s.tenant_id = $1 and d.tenant_id = s.tenant_id and d.id = s.schedule_id
-           and d.object_uid = $2 and s.state = 'claimed'",
-        tx.tenant().0,
-        object.0,
-    )
-    .execute(tx.conn())
-    .await?;
-    let done = sqlx::query!(
+    let retired = sqlx::query_scalar!(
         "update schedules set is_deleted = true, deleted_at = now(), object_uid = null, updated_at = now()
-         where tenant_id = $1 and object_uid = $2",
+         where tenant_id = $1 and object_uid = $2
+         returning id",
         tx.tenant().0,
         object.0,
     )
+    .fetch_all(tx.conn())
+    .await?;
+    sqlx::query!(
+        "update schedule_slots set state = 'skipped', reason = 'Deleted'
+         where tenant_id = $1 and schedule_id = any ($2) and state = 'claimed'",
+        tx.tenant().0,
+        &retired,
+    )
     .execute(tx.conn())
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(!retired.is_empty())
 }

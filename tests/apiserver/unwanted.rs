@@ -11,9 +11,12 @@ use sqlx::Connection as _;
 
 use super::calls::{made, replaces};
 use super::run_now::{SCAN_NOW, annotate, rarely};
+use super::schedules::scheduled;
 use crate::support::behaviour::given;
 use crate::support::db::run;
 use crate::support::operator::{ACCOUNT, Operator, Placed as _, World};
+
+const QUARTER: i64 = 900;
 
 /// The only Scan there is.
 async fn only(operator: &Operator, world: &World) -> String {
@@ -133,7 +136,9 @@ async fn given_up_meanwhile(operator: &Operator, world: &World, name: &str, stat
         }
         giving_up.commit().await.unwrap();
     };
-    tokio::join!(operator.follow::<Scan>(&world.namespace, name), waits);
+    let both = futures::future::join(operator.follow::<Scan>(&world.namespace, name), waits);
+    let both = tokio::time::timeout(Duration::from_mins(2), both).await;
+    assert!(both.is_ok(), "the pass waits for whoever gives it up");
     is_cancelled(operator, world, name, "Cancelled", "was given up").await;
 }
 
@@ -156,6 +161,63 @@ async fn what_is_given_up_while_a_pass_is_about_to_queue_it_stays_so() {
     given_up_meanwhile(&operator, &world, &name, skips).await;
     let skipped = "requested_scans where state = 'skipped'";
     assert_eq!(operator.count(skipped).await, 1);
+}
+
+/// A due time's Scan is made, and its pass comes only when the next due time was claimed, for it is too
+/// late to stand in its way.
+#[tokio::test]
+async fn of_two_due_times_that_wait_the_later_is_scanned() {
+    for policy in ["Forbid", "Allow", "Replace"] {
+        for is_first in [true, false] {
+            let operator = Operator::new().await;
+            let spec = json!({ "schedule": "*/15 * * * *", "startingDeadlineSeconds": 60,
+                "concurrencyPolicy": policy });
+            let world = scheduled(&operator, &["p"], spec).await;
+            let namespace = &world.namespace;
+            for due_times in 1..=2 {
+                operator.wait(QUARTER);
+                operator.pass::<ScanSchedule>(namespace, "nightly").await;
+                assert_eq!(operator.names::<Scan>(namespace).await.len(), due_times);
+            }
+            let mut names = operator.names::<Scan>(namespace).await;
+            if !is_first {
+                names.reverse();
+            }
+            for name in &names {
+                operator.follow::<Scan>(namespace, name).await;
+            }
+            let slots = "select string_agg(state, ' ' order by due_at) from schedule_slots";
+            let told = format!("{policy}, {is_first}");
+            assert_eq!(operator.sql(slots).await, "superseded created", "{told}");
+            let scans = "select string_agg(state, ' ') from scans";
+            assert_eq!(operator.sql(scans).await, "available", "{told}");
+            operator.schedules_rest(&world).await;
+            let shown = operator.status::<ScanSchedule>(namespace, "nightly").await;
+            assert_eq!(shown["missedCount"], json!(1), "{shown:#}");
+            let events = operator.told(namespace, "nightly").await;
+            assert!(
+                events
+                    .iter()
+                    .any(|event| event.note.contains("a later one was claimed")),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_scan_that_was_left_without_its_maker_is_of_no_other_account() {
+    let operator = Operator::new().await;
+    let (world, name) = made(&operator).await;
+    let namespace = &world.namespace;
+    // As `kubectl delete --cascade=orphan` does.
+    let orphaned = json!({ "metadata": { "ownerReferences": null } });
+    operator.patch::<Scan>(namespace, &name, orphaned).await;
+    operator.deletes::<ScanSchedule>(namespace, "nightly").await;
+    operator.deletes::<Provider>(namespace, "p").await;
+    replaces(&operator, namespace).await;
+    let why = "Provider was deleted";
+    is_cancelled(&operator, &world, &name, "ProviderDeleted", why).await;
 }
 
 #[tokio::test]

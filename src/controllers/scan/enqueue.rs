@@ -4,12 +4,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::{Kind as _, Provider, Scan, ScanSchedule, annotations};
 use crate::controllers::dependencies::awaited;
 use crate::controllers::driver::Outcome;
+use crate::controllers::due::reference;
 use crate::controllers::error::{Error, encoded};
 use crate::controllers::run_now::is_asked_for;
 use crate::controllers::scan_schedule::is_made_for;
@@ -19,7 +20,7 @@ use crate::domain::ids::{ObjectName, ObjectUid, ScanId, ScheduleId};
 use crate::domain::schedule::jitter;
 use crate::store::requests::{self, Request};
 use crate::store::scans::{self, NewScan, ScanRow};
-use crate::store::schedules::{self, SlotOfScan};
+use crate::store::schedules::{self, Claimed, GivenUp, SlotOfScan};
 use crate::store::{TenantTx, providers};
 
 /// What became of queueing a scan.
@@ -95,13 +96,16 @@ impl Scan {
             Origin::Request(request) => (None, Some(request.provider)),
             Origin::GivenUp => return Ok(Enqueued::GivenUp),
             Origin::Somebody => {
-                if let Some(maker) = self.maker() {
+                let maker = self.maker();
+                if maker.is_some() || self.annotations().contains_key(annotations::PROVIDER_UID) {
                     // Rare; nothing is held meanwhile.
                     drop(tx);
                     if self.has_outlived(&provider_name, cx).await? {
                         return Ok(Enqueued::Never);
                     }
-                    if is_gone(maker, &name.namespace, cx).await? {
+                    if let Some(maker) = maker
+                        && is_gone(maker, &name.namespace, cx).await?
+                    {
                         return Ok(Enqueued::GivenUp);
                     }
                     tx = cx.store.tenant(tenant.id).await?;
@@ -148,6 +152,10 @@ impl Scan {
             scanner_args,
         };
         let Some(replaced) = scans::enqueue(&mut tx, &scan, cx.clock.now()).await? else {
+            drop(tx);
+            if let Some(slot) = slot {
+                supersede(slot, name, tenant, cx).await?;
+            }
             return Ok(Enqueued::GivenUp);
         };
         let row = scans::of_object(&mut tx, object).await?;
@@ -219,7 +227,9 @@ impl Scan {
 
     /// What of ours has made it.
     fn maker(&self) -> Option<&OwnerReference> {
+        let group = Provider::group(&());
         self.controller()
+            .filter(|owner| owner.api_version.split('/').next() == Some(&*group))
             .filter(|owner| [ScanSchedule::KIND, Provider::KIND].contains(&&*owner.kind))
     }
 
@@ -228,6 +238,30 @@ impl Scan {
         let mut owners = self.owner_references().iter();
         owners.find(|owner| owner.controller == Some(true))
     }
+}
+
+/// Gives up a slot in whose place a later one was claimed, unless it was given up already.
+async fn supersede(
+    slot: &SlotOfScan,
+    scan: &ObjectName,
+    tenant: &TenantView,
+    cx: &Context,
+) -> Result<(), Error> {
+    let name = ObjectName {
+        namespace: scan.namespace.clone(),
+        name: slot.schedule_name.clone(),
+    };
+    let uid = slot.schedule_object.map(|uid| uid.to_string());
+    let claimed = Claimed {
+        provider: slot.provider,
+        provider_name: slot.provider_name.clone(),
+        provider_object: None,
+        scan_name: scan.name.clone(),
+        due_at: slot.due_at,
+    };
+    reference(&name, uid)
+        .give_up(&claimed, GivenUp::Superseded, tenant, slot.schedule, cx)
+        .await
 }
 
 /// Whether what made a Scan is there no more, or going: then nobody wants the Scan.

@@ -96,9 +96,10 @@ impl ScanSchedule {
         Ok(tx.commit().await?)
     }
 
-    /// Gives a slot up and tells so: that somebody else's Scan has its name, or that none could be made
-    /// in time. One that waited for ever would keep every later due time from being claimed.
-    async fn give_up(
+    /// Gives a slot up and tells so: that somebody else's Scan has its name, that none could be made in
+    /// time, or none queued before the next. One that waited for ever would keep every later due time
+    /// from being claimed.
+    pub(in crate::controllers) async fn give_up(
         &self,
         slot: &schedules::Claimed,
         why: GivenUp,
@@ -117,6 +118,7 @@ impl ScanSchedule {
                 "its name, {}, is that of a Scan which this schedule did not make",
                 slot.scan_name
             ),
+            GivenUp::Superseded => "a later one was claimed before its own was queued".to_owned(),
         };
         let note = format!(
             "The due time {} of Provider {} passed without a scan: {why}.",

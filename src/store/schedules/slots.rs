@@ -129,7 +129,7 @@ pub async fn gave_up(
              join schedule_slots s on s.tenant_id = d.tenant_id and s.schedule_id = d.id
                and s.provider_id = p.id
              where d.tenant_id = $1 and d.namespace = $2 and d.name = $6 and p.name = $5
-               and coalesce(d.object_uid = $4, true) and s.scan_name = $3 and s.state in ('skipped', 'missed')) as "gave_up!""#,
+               and coalesce(d.object_uid = $4, true) and s.scan_name = $3 and s.state in ('skipped', 'missed', 'superseded')) as "gave_up!""#,
         tx.tenant().0,
         name.namespace,
         name.name,
@@ -187,9 +187,22 @@ pub enum GivenUp {
     Deadline,
     /// Somebody else's `Scan` has its name.
     NameTaken,
+    /// A later due time was claimed before its `Scan` was queued.
+    Superseded,
 }
 
-/// Gives up a claimed slot whose `Scan` was never made: its due time counts as missed, once, of however
+impl GivenUp {
+    /// State and reason of the row.
+    fn words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Deadline => ("missed", Some("Deadline")),
+            Self::NameTaken => ("missed", Some("NameTaken")),
+            Self::Superseded => ("superseded", None),
+        }
+    }
+}
+
+/// Gives up a claimed slot whose `Scan` was never queued: its due time counts as missed, once, of however
 /// many accounts. How many due times count by this; `None`: it was given up already, or its scan is
 /// queued by now.
 pub async fn lapse(
@@ -200,24 +213,23 @@ pub async fn lapse(
 ) -> Result<Option<u64>, StoreError> {
     // Two that lapse at once for two accounts count one after the other.
     sqlx::query!(
-        "select from schedules where tenant_id = $1 and id = $2 for update",
+        "select from schedules where tenant_id = $1 and id = $2 for no key update",
         tx.tenant().0,
         id.0,
     )
     .execute(tx.conn())
     .await?;
+    let (state, reason) = why.words();
     let done = sqlx::query!(
-        "update schedule_slots set state = 'missed', reason = $5
+        "update schedule_slots set state = $5, reason = $6
          where tenant_id = $1 and schedule_id = $2 and provider_id = $3 and due_at = $4
            and state = 'claimed'",
         tx.tenant().0,
         id.0,
         slot.provider.0,
         slot.due_at.to_sqlx() as _,
-        match why {
-            GivenUp::Deadline => "Deadline",
-            GivenUp::NameTaken => "NameTaken",
-        },
+        state,
+        reason,
     )
     .execute(tx.conn())
     .await?;
@@ -229,8 +241,8 @@ pub async fn lapse(
            last_missed_time = greatest(last_missed_time, $3), updated_at = now()
          where d.tenant_id = $1 and d.id = $2
            and not exists (select from schedule_slots o
-             where o.tenant_id = $1 and o.schedule_id = $2 and o.due_at = $3 and o.state = 'missed'
-               and o.provider_id <> $4)",
+             where o.tenant_id = $1 and o.schedule_id = $2 and o.due_at = $3
+               and o.state in ('missed', 'superseded') and o.provider_id <> $4)",
         tx.tenant().0,
         id.0,
         slot.due_at.to_sqlx() as _,
