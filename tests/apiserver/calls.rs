@@ -38,7 +38,7 @@ pub async fn made(operator: &Operator) -> (World, String) {
 }
 
 /// The names called so far.
-async fn called<K: kube::Resource<DynamicType = ()> + 'static>(
+pub async fn called<K: kube::Resource<DynamicType = ()> + 'static>(
     calls: &mut (impl Stream<Item = ObjectRef<K>> + Unpin),
 ) -> Vec<String> {
     let mut names = Vec::new();

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
 use prowler_operator::api::{Provider, Scan, ScanSchedule};
 use serde_json::json;
 use sqlx::Connection as _;
 
-use super::calls::{made, replaces};
+use super::calls::{called, made, replaces};
 use super::run_now::{SCAN_NOW, annotate, rarely};
 use super::schedules::scheduled;
 use crate::support::behaviour::given;
@@ -183,9 +184,12 @@ async fn of_two_due_times_that_wait_the_later_is_scanned() {
             if !is_first {
                 names.reverse();
             }
+            let calls = operator.cx.wake.listen::<ScanSchedule>(mpsc::unbounded().0);
             for name in &names {
                 operator.follow::<Scan>(namespace, name).await;
             }
+            // Its status is to tell of it.
+            assert_eq!(called(&mut Box::pin(calls)).await, ["nightly"]);
             let slots = "select string_agg(state, ' ' order by due_at) from schedule_slots";
             let told = format!("{policy}, {is_first}");
             assert_eq!(operator.sql(slots).await, "superseded created", "{told}");

@@ -240,7 +240,8 @@ impl Scan {
     }
 }
 
-/// Gives up a slot in whose place a later one was claimed, unless it was given up already.
+/// Gives up a slot in whose place a later one was claimed, unless it was given up already. The later one
+/// may yet come to nothing; but this one is past what its schedule calls in time, and was not in line.
 async fn supersede(
     slot: &SlotOfScan,
     scan: &ObjectName,
@@ -259,9 +260,12 @@ async fn supersede(
         scan_name: scan.name.clone(),
         due_at: slot.due_at,
     };
-    reference(&name, uid)
+    let given_up = reference(&name, uid)
         .give_up(&claimed, GivenUp::Superseded, tenant, slot.schedule, cx)
-        .await
+        .await;
+    // Whatever the answer: its status counts what waits and what was missed.
+    cx.wake.call_named::<ScanSchedule>(&name);
+    given_up
 }
 
 /// Whether what made a Scan is there no more, or going: then nobody wants the Scan.
