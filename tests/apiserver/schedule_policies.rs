@@ -6,7 +6,7 @@ use prowler_operator::api::{Provider, Scan, ScanSchedule, Tenant};
 use prowler_operator::domain::clock::Clock as _;
 use serde_json::{Value, json};
 
-use super::schedules::{clock, finish_all, later, made, scheduled, status};
+use super::schedules::{cannot_make, clock, finish_all, later, made, scheduled, status};
 use crate::support::faults::Fault;
 use crate::support::operator::{Operator, World, scanning};
 
@@ -198,13 +198,8 @@ async fn past_its_deadline_a_due_time_is_missed_for_good() {
 async fn a_claimed_due_time_whose_scan_could_not_be_made_in_time_is_missed() {
     let operator = Operator::new().await;
     let world = quarterly(&operator, json!({ "startingDeadlineSeconds": 60 })).await;
-    operator.wait(QUARTER);
-    operator.api.arm(1, Fault::Refuse);
-    operator
-        .pass::<ScanSchedule>(&world.namespace, "nightly")
-        .await;
+    cannot_make(&operator, &world, QUARTER).await;
     assert_eq!(slots(&operator).await, "claimed");
-    operator.api.reset();
     later(&operator, &world, QUARTER - 60).await;
     assert_eq!(slots(&operator).await, "missed");
     assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
@@ -219,12 +214,7 @@ async fn a_claimed_due_time_whose_scan_could_not_be_made_in_time_is_missed() {
 async fn a_claimed_due_time_that_came_too_late_takes_the_next_one_with_it_no_more() {
     let operator = Operator::new().await;
     let world = quarterly(&operator, json!({ "startingDeadlineSeconds": 60 })).await;
-    operator.wait(QUARTER);
-    operator.api.arm(1, Fault::Refuse);
-    operator
-        .pass::<ScanSchedule>(&world.namespace, "nightly")
-        .await;
-    operator.api.reset();
+    cannot_make(&operator, &world, QUARTER).await;
     // Nobody looks until the next is due; which comes in time.
     later(&operator, &world, QUARTER).await;
     assert_eq!(slots(&operator).await, "missed created");
@@ -239,12 +229,7 @@ async fn a_claimed_due_time_counts_as_missed_though_later_ones_did_before() {
     let operator = Operator::new().await;
     let spec = json!({ "schedule": "*/15 * * * *", "startingDeadlineSeconds": 60 });
     let world = scheduled(&operator, &["p", "q"], spec).await;
-    operator.wait(QUARTER);
-    operator.api.arm(1, Fault::Refuse);
-    operator
-        .pass::<ScanSchedule>(&world.namespace, "nightly")
-        .await;
-    operator.api.reset();
+    cannot_make(&operator, &world, QUARTER).await;
     assert_eq!(slots(&operator).await, "claimed claimed");
     later(&operator, &world, 2 * QUARTER + QUARTER / 2).await;
     let missed = "schedule_slots where state = 'missed'";

@@ -49,6 +49,16 @@ pub async fn scheduled(operator: &Operator, providers: &[&str], mut spec: Value)
     world
 }
 
+/// So much later the API server refuses the first Scan that the schedule makes.
+pub async fn cannot_make(operator: &Operator, world: &World, seconds: i64) {
+    operator.wait(seconds);
+    operator.api.arm(1, Fault::Refuse);
+    operator
+        .pass::<ScanSchedule>(&world.namespace, "nightly")
+        .await;
+    operator.api.reset();
+}
+
 /// The schedule's Scans as (Provider, due time), from the slots that led to them.
 pub async fn made(operator: &Operator, world: &World) -> Vec<String> {
     let mut made = Vec::new();
@@ -249,13 +259,8 @@ async fn a_due_time_is_claimed_before_its_scan_is_made_and_the_scan_made_up_for(
     assert_eq!(operator.names::<Scan>(&world.namespace).await, [""; 0]);
     // For hours nothing can be made; then there is one scan, not one for each of them.
     for _ in 0..5 {
-        operator.wait(QUARTER);
-        operator.api.arm(1, Fault::Refuse);
-        operator
-            .pass::<ScanSchedule>(&world.namespace, "nightly")
-            .await;
+        cannot_make(&operator, &world, QUARTER).await;
     }
-    operator.api.reset();
     operator.schedules_rest(&world).await;
     assert_eq!(made(&operator, &world).await, [format!("p {due}")]);
 }

@@ -16,6 +16,14 @@ use crate::support::link::Link;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Two servers, and a controller that was not started yet.
+async fn prepared() -> (&'static ApiServer, Db, Operator) {
+    let server = ApiServer::alone().await;
+    let database = Db::new().await;
+    let operator = Operator::prepare(server, &database, &server.client()).await;
+    (server, database, operator)
+}
+
 /// Waits for something that the controller comes to.
 async fn until(
     operator: &Operator,
@@ -46,9 +54,7 @@ async fn leads(operator: &Operator, running: &mut Running) {
 
 #[tokio::test]
 async fn an_api_server_that_breaks_off_is_waited_for() {
-    let server = ApiServer::alone().await;
-    let database = Db::new().await;
-    let mut operator = Operator::prepare(server, &database, &server.client()).await;
+    let (server, _database, mut operator) = prepared().await;
     let link = Link::to(server.port()).await;
     operator.reroute(|kubeconfig| link.instead(kubeconfig));
 
@@ -65,9 +71,7 @@ async fn an_api_server_that_breaks_off_is_waited_for() {
 
 #[tokio::test]
 async fn a_database_that_breaks_off_is_waited_for() {
-    let server = ApiServer::alone().await;
-    let database = Db::new().await;
-    let operator = Operator::prepare(server, &database, &server.client()).await;
+    let (_, database, operator) = prepared().await;
     let mut superuser = database.superuser_conn().await;
     let mut locked = superuser.begin().await.unwrap();
     run(
@@ -106,9 +110,7 @@ async fn a_database_that_breaks_off_is_waited_for() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_ends_it_with_a_sentence() {
-    let server = ApiServer::alone().await;
-    let database = Db::new().await;
-    let operator = Operator::prepare(server, &database, &server.client()).await;
+    let (server, _database, operator) = prepared().await;
     let secrets = Api::<Secret>::namespaced(server.client(), "default");
     let name = "prowler-operator-installation";
     secrets

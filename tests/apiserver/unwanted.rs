@@ -37,6 +37,15 @@ async fn asked(operator: &Operator) -> (World, String) {
     (world, name)
 }
 
+/// A schedule with a Scan that is not queued yet: asked for, or of a due time.
+async fn unqueued(operator: &Operator, is_asked_for: bool) -> (World, String) {
+    if is_asked_for {
+        asked(operator).await
+    } else {
+        made(operator).await
+    }
+}
+
 /// The Scan's pass queues nothing and says so.
 async fn is_cancelled(operator: &Operator, world: &World, name: &str, reason: &str, why: &str) {
     operator.follow::<Scan>(&world.namespace, name).await;
@@ -54,11 +63,7 @@ async fn a_scan_whose_schedule_is_gone_is_not_run() {
     for comes_back in [false, true] {
         for is_asked_for in [false, true] {
             let operator = Operator::new().await;
-            let (world, name) = if is_asked_for {
-                asked(&operator).await
-            } else {
-                made(&operator).await
-            };
+            let (world, name) = unqueued(&operator, is_asked_for).await;
             let namespace = &world.namespace;
             operator.deletes::<ScanSchedule>(namespace, "nightly").await;
             if comes_back {
@@ -92,11 +97,7 @@ async fn a_scan_that_a_provider_asked_for_is_no_other_s() {
 async fn a_scan_that_is_made_when_another_account_is_there_is_not_its() {
     for is_asked_for in [false, true] {
         let operator = Operator::new().await;
-        let (world, name) = if is_asked_for {
-            asked(&operator).await
-        } else {
-            made(&operator).await
-        };
+        let (world, name) = unqueued(&operator, is_asked_for).await;
         let namespace = &world.namespace;
         let scans = Scan::typed(&operator.client, namespace);
         let mut late = scans.get(&name).await.unwrap();

@@ -1,6 +1,9 @@
 //! The Scans that slots lead to: made under names that follow from the slots, so that making them
 //! again meets the first, and deleted when there are enough of them.
 
+use jiff::Timestamp;
+use k8s_controller::events::EventType;
+
 use crate::api::scan::Trigger;
 use crate::api::{Kind as _, Scan, ScanSchedule};
 use crate::controllers::error::Error;
@@ -14,8 +17,6 @@ use crate::domain::reason::Reason;
 use crate::store::TenantTx;
 use crate::store::schedules::{CLAIMED_GRACE_SECONDS, GivenUp};
 use crate::store::{scans, schedules};
-use jiff::Timestamp;
-use k8s_controller::events::EventType;
 
 /// Whether a Scan is what this schedule makes for this Provider. A schedule that has no object any
 /// more is known by its name.
